@@ -1,0 +1,34 @@
+"""On-line quantiles of stage durations: they drift (heat, governor, idle gaps, other load), so a short window is kept."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+
+
+class SlidingQuantile:
+    """The `quantile` of the last `window` durations, each insertion O(window) in C.
+
+    Until `window` values have been seen, `typical_ns` stands in for the missing ones, so one odd first value does not rule.
+    """
+
+    __slots__ = ("_order", "_rank", "_sorted")
+
+    def __init__(self, typical_ns: int, quantile: float = 0.95, window: int = 64):
+        if not 0 < quantile < 1 or window < 1:
+            raise ValueError("0 < quantile < 1 and window >= 1")
+        self._order = deque([typical_ns] * window)
+        self._sorted = [typical_ns] * window
+        self._rank = min(window - 1, int(quantile * window))
+
+    def add(self, duration_ns: int) -> None:
+        """Take one more duration in and forget the oldest."""
+        old = self._order.popleft()
+        del self._sorted[bisect_left(self._sorted, old)]
+        insort(self._sorted, duration_ns)
+        self._order.append(duration_ns)
+
+    @property
+    def value_ns(self) -> int:
+        """The quantile now."""
+        return self._sorted[self._rank]

@@ -1,0 +1,259 @@
+"""The engine: who runs next, where, and when an answer goes out.
+
+A frame is a *job* with stages. The first ones are *mandatory*: without them there is no answer. The others are *optional*:
+each makes the answer better. The engine is told what happened and says what to do:
+
+    engine.step(now_ns, [events]) -> [actions]
+
+    release --> mandatory queue (EDF) --> start on its resource --> done --> optional candidates --> policy --> start ...
+                                                                     `--> deadline - guard, or nothing left to do: publish
+
+It has no clock, no thread and no I/O. `simulate` steps it in virtual time, `run` with the monotonic clock; what is decided
+is the same, and a recorded run fed back gives the same actions. Three rules hold whatever the policy says:
+
+1. A free resource takes mandatory work first, earliest deadline first, never interrupted (non-preemptive EDF). This is
+   what `admission` proves in time, so **no policy can break the guarantee**: it only ranks optional stages.
+2. An optional stage starts only if a high quantile of its duration still ends before the job's publication, and where it
+   shares a resource with mandatory work, only if it is no longer than the blocking that admission allowed.
+3. An answer is published at `deadline - guard` with what is done by then, or sooner when nothing more will be done.
+   A result that comes later is discarded and counted, and is never a miss; a miss is no answer by the deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heappush
+from typing import Optional
+
+from .durations import SlidingQuantile
+from .model import Action, Event, Job, Stage, Stream
+from .policies.base import Policy
+
+NEVER_NS = 1 << 62
+ATTEMPTS = 3  # of a mandatory stage that fails, while its deadline has not passed
+
+
+class Engine:
+    """The state machine; see the top of this file.
+
+    `resources` maps a resource to its number of units (`{"fpga": 1, "cpu": 2}`). `guard_ns` is how long before its deadline
+    an answer is published. `blocking_ns` limits optional stages on resources that mandatory work shares. Raises ValueError for
+    a stage on a resource that does not exist.
+    """
+
+    def __init__(self, streams: Sequence[Stream], resources: Mapping[str, int], policy: Policy, guard_ns: int = 0,
+                 blocking_ns: Optional[Mapping[str, int]] = None, quantile: float = 0.95):
+        self.streams = list(streams)
+        self.policy = policy
+        self.guard_ns = guard_ns
+        self.now_ns = 0
+        self.jobs: dict[int, Job] = {}  # open ones, and closed ones with a stage still running
+        self.units = dict(resources)
+        self.discarded = 0  # stages that ended after their job was closed
+        self.policy_fault = ""  # why the policy was switched off: its exception, or a choice it may not make
+        self.estimates: dict[str, SlidingQuantile] = {}
+        self._blocking_ns = dict(blocking_ns or {})
+        self._free: dict[str, list[int]] = {name: list(range(n)) for name, n in resources.items()}
+        self._lost: set[tuple[str, int]] = set()
+        self._started: dict[tuple[str, int], tuple[Job, int]] = {}  # unit -> (job, start time)
+        self._mandatory: dict[str, list[tuple[int, int, int, Job]]] = {name: [] for name in resources}
+        self._optional: dict[str, dict[int, Job]] = {name: {} for name in resources}
+        self._timers: list[tuple[int, int, Job]] = []
+        self._attempts: dict[int, int] = {}
+        self._next_id = 0
+        self._wake_ns = -1
+        self._actions: list[Action] = []
+        self._handlers = {"release": self._release, "done": self._done, "failed": self._failed,
+                          "abandoned": self._abandoned, "lost": self._resource_lost, "back": self._resource_back}
+        for stream in self.streams:
+            if guard_ns >= stream.deadline_ns:
+                raise ValueError(f"stream {stream.name!r}: the guard ({guard_ns} ns) leaves nothing of its deadline")
+            for stage in stream.stages:
+                if stage.resource not in self.units:
+                    raise ValueError(f"stage {stage.name!r} needs resource {stage.resource!r}; there is {sorted(self.units)}")
+                self.estimates.setdefault(stage.name, SlidingQuantile(stage.typical_ns, quantile))
+
+    def step(self, now_ns: int, events: Iterable[Event] = ()) -> list[Action]:
+        """Take in what happened up to `now_ns` (all of one instant in one call) and say what to do.
+
+        `now_ns` must not go back. An empty call means that time passed (`wake`).
+        """
+        if now_ns < self.now_ns:
+            raise ValueError(f"time went back from {self.now_ns} to {now_ns} ns")
+        self.now_ns = now_ns
+        self._actions = actions = []
+        for event in events:
+            self._handlers[event.kind](event)
+        self._publish_due()
+        for resource, free in self._free.items():
+            while free and self._start_one(resource, free):
+                pass
+        wake_ns = self._timers[0][0] if self._timers else NEVER_NS
+        if wake_ns != self._wake_ns and wake_ns != NEVER_NS:
+            actions.append(Action("wake", at_ns=wake_ns))
+        self._wake_ns = wake_ns
+        return actions
+
+    # What policies may ask --------------------------------------------------------------------------------------------
+
+    def estimate_ns(self, stage: Stage) -> int:
+        """A high quantile of this stage's duration, from the latest ones seen."""
+        return self.estimates[stage.name].value_ns
+
+    def free_in_ns(self, resource: str) -> list[int]:
+        """For each working unit of a resource, how long it is still busy (estimated; 0: free), shortest first."""
+        waits = [0] * len(self._free[resource])
+        for (name, _), (job, start_ns) in self._started.items():
+            if name == resource:
+                waits.append(max(0, start_ns + self.estimate_ns(job.next_stage) - self.now_ns))
+        return sorted(waits)
+
+    # Events -----------------------------------------------------------------------------------------------------------
+
+    def _release(self, event: Event) -> None:
+        stream = self.streams[event.stream]
+        needed = stream.mandatory if self.policy.splits else len(stream.stages)
+        job = Job(self._next_id, event.stream, stream, event.frame, event.at_ns, self.guard_ns, needed)
+        self._next_id += 1
+        self.jobs[job.id] = job
+        heappush(self._timers, (job.publish_ns, job.id, job))
+        self._advance(job)
+
+    def _done(self, event: Event) -> None:
+        job = self._take_back(event)
+        job.done += 1
+        job.confidence = event.value
+        if job.closed:
+            self.discarded += 1
+            del self.jobs[job.id]
+        else:
+            self._advance(job)
+
+    def _failed(self, event: Event) -> None:
+        job = self._take_back(event)
+        if job.closed:
+            del self.jobs[job.id]
+        elif job.done >= job.needed:
+            job.last = job.done  # the stages behind a failed one are out of reach
+            self._advance(job)
+        else:
+            tries = self._attempts.get(job.id, 1)
+            self._attempts[job.id] = tries + 1
+            if tries < ATTEMPTS:
+                self._advance(job)
+
+    def _abandoned(self, event: Event) -> None:
+        self._lost.add((event.resource, event.unit))
+        self._failed(event)
+
+    def _resource_lost(self, event: Event) -> None:
+        unit = (event.resource, event.unit)
+        self._lost.add(unit)
+        if unit in self._started:
+            self._failed(event)
+        elif event.unit in self._free[event.resource]:
+            self._free[event.resource].remove(event.unit)
+
+    def _resource_back(self, event: Event) -> None:
+        unit = (event.resource, event.unit)
+        if unit in self._lost:
+            self._lost.remove(unit)
+            self._free[event.resource].append(event.unit)
+
+    # Steps of a job ---------------------------------------------------------------------------------------------------
+
+    def _take_back(self, event: Event) -> Job:
+        """Free the unit that an event names and return the job that ran there."""
+        job, start_ns = self._started.pop((event.resource, event.unit))
+        job.running = False
+        if event.kind == "done":
+            self.estimates[job.next_stage.name].add(event.at_ns - start_ns)
+        if (event.resource, event.unit) not in self._lost:
+            self._free[event.resource].append(event.unit)
+        return job
+
+    def _advance(self, job: Job) -> None:
+        """Queue the job's next stage, or publish where nothing more will be done."""
+        if job.done < job.needed:
+            stage = job.next_stage
+            heappush(self._mandatory[stage.resource], (job.deadline_ns, job.release_ns, job.id, job))
+        elif job.done >= job.last or self.now_ns >= job.publish_ns or not self._wants(job):
+            self._close(job)
+        else:
+            self._optional[job.next_stage.resource][job.id] = job
+
+    def _close(self, job: Job) -> None:
+        """Publish, or state the miss."""
+        depth = job.depth
+        kind = "publish" if depth >= 0 and self.now_ns <= job.deadline_ns else "miss"
+        self._actions.append(Action(kind, job=job.id, depth=depth))
+        job.closed = True
+        self._attempts.pop(job.id, None)
+        if not job.running:
+            del self.jobs[job.id]
+            if job.done < len(job.stream.stages):
+                self._optional[job.next_stage.resource].pop(job.id, None)
+
+    def _publish_due(self) -> None:
+        while self._timers and self._timers[0][0] <= self.now_ns:
+            due_ns, _, job = heappop(self._timers)
+            if job.closed:
+                continue
+            if job.depth < 0 and self.now_ns < job.deadline_ns:
+                heappush(self._timers, (job.deadline_ns, job.id, job))  # a late mandatory part may still make it
+            elif job.depth >= 0 or self.now_ns >= job.deadline_ns:
+                self._close(job)
+
+    # Choosing ---------------------------------------------------------------------------------------------------------
+
+    def _start_one(self, resource: str, free: list[int]) -> bool:
+        """Start the best waiting stage on one free unit; False: nothing to start."""
+        job = self._pop_mandatory(resource) or self._pick_optional(resource)
+        if job is None:
+            return False
+        unit = free.pop(0)
+        self._started[resource, unit] = (job, self.now_ns)
+        job.running = True
+        self._actions.append(Action("start", job=job.id, stage=job.done, resource=resource, unit=unit))
+        return True
+
+    def _pop_mandatory(self, resource: str) -> Optional[Job]:
+        queue = self._mandatory[resource]
+        while queue:
+            job = heappop(queue)[3]
+            if not job.closed:
+                return job
+        return None
+
+    def _pick_optional(self, resource: str) -> Optional[Job]:
+        waiting = self._optional[resource]
+        if not waiting or self.policy_fault:
+            return None
+        limit_ns = self._blocking_ns.get(resource, NEVER_NS)
+        ready = []
+        for job in waiting.values():
+            need_ns = self.estimate_ns(job.next_stage)
+            if self.now_ns + need_ns <= job.publish_ns and need_ns <= limit_ns:
+                ready.append(job)
+        if not ready:
+            return None
+        try:
+            choice = self.policy.pick(ready, self)
+        except Exception as error:  # a policy is a guest: its fault is reported, mandatory work goes on
+            self.policy_fault = f"{type(error).__name__}: {error}"
+            return None
+        if choice is None:
+            return None
+        if waiting.pop(choice.id, None) is None or choice not in ready:
+            self.policy_fault = f"chose job {choice.id}, which is not ready"
+            return None
+        return choice
+
+    def _wants(self, job: Job) -> bool:
+        if self.policy_fault:
+            return False
+        try:
+            return self.policy.wants(job, self)
+        except Exception as error:
+            self.policy_fault = f"{type(error).__name__}: {error}"
+            return False

@@ -1,0 +1,37 @@
+"""What a policy is: a ranking of optional stages. The engine keeps mandatory work, deadlines and the slack test to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..model import Job
+
+
+class Policy:
+    """Ranks optional stages. Subclass it, set `name`, override `pick` and perhaps `wants`.
+
+    `splits`: False treats the whole network as one piece (no answer before the last stage), for baselines.
+    `guarantees`: whether an admitted set of mandatory parts is in time under it; a policy that splits always does.
+    """
+
+    name = "policy"
+    splits = True
+
+    @property
+    def guarantees(self) -> bool:
+        """True where admission's certificate covers this policy."""
+        return self.splits
+
+    def wants(self, job: Job, engine: Engine) -> bool:
+        """Whether this job, which has an answer, might get more; False publishes it at once."""
+        return True
+
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Optional[Job]:
+        """The job of `ready` (never empty) whose next stage starts now on a free unit, or None to leave the unit idle.
+
+        Every job in `ready` has an answer, waits, and passes the slack test.
+        """
+        raise NotImplementedError

@@ -1,0 +1,25 @@
+"""`least-confident`: refine the least sure answer first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
+
+from .base import Policy
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..model import Job
+
+
+class LeastConfident(Policy):
+    """Rule: of the jobs whose next stage still fits, the one with the lowest confidence (uncertainty sampling). O(n)."""
+
+    name = "least-confident"
+
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Optional[Job]:
+        """The least confident job."""
+        return min(ready, key=lambda job: (job.confidence, job.deadline_ns, job.id))
+
+
+POLICY = LeastConfident
