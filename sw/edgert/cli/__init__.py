@@ -1,1 +1,32 @@
+"""The command `edgert`: a command a file, imported only when it is used."""
 
+from __future__ import annotations
+
+import os
+import sys
+
+COMMANDS = {
+    "run": "Answer frames live, each before its deadline, and record the run.",
+    "simulate": "The same scheduler in virtual time: many policies on the same frames.",
+    "compare": "Compare runs on the same frames: who missed, how often, how sure, and why.",
+    "report": "The summary of one recorded run, as text, JSON or a page.",
+    "replay": "Feed a recorded run's events to the engine again: the same actions must come out.",
+    "model": "Verify a bundle's network on every engine; train the zoo's models again.",
+    "doctor": "Check this machine: runtime, permissions, clock, accelerators; a fix beside each failing line.",
+    "demo": "The demonstration: live runs at two loads, five policies, one page.",
+}
+
+
+def main() -> None:
+    """Entry point: run a command; an error is one line on stderr and its exit code."""
+    from ..errors import EdgertError
+    from .lazy import application
+
+    try:
+        application()(prog_name="edgert")
+    except EdgertError as error:
+        print(f"edgert: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,55 @@
+"""A group of commands whose modules are imported when a command is used, not before."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from . import COMMANDS
+
+
+class LazyGroup(TyperGroup):
+    """Loads `edgert.cli.NAME.app` for command NAME; lists commands without loading any."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, or None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = typer.main.get_command(importlib.import_module(f"{__package__}.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands from their one-line texts."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Plain help: rich's would import every command."""
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self.format_options(ctx, formatter)
+
+
+app = typer.Typer(cls=LazyGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def edgert(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    """Answer every camera frame before its deadline.
+
+    A ternary network on an FPGA (or, bit for bit the same, on the CPU) gives the mandatory answer, always in time; optional
+    TFLite stages refine it as far as the deadline allows. Start with `edgert doctor`, then `edgert run fashion --help`.
+    """
+
+
+def application() -> Any:
+    """The command line as a click command."""
+    return typer.main.get_command(app)
