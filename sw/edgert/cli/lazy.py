@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from .. import __version__
 from . import COMMANDS
 
 
@@ -41,8 +42,15 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(cls=LazyGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgert {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def edgert(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+def edgert(version: bool = typer.Option(False, "--version", help="Print the version and leave.", callback=_print_version,
+                                        is_eager=True)) -> None:
     """Answer every camera frame before its deadline.
 
     A ternary network on an FPGA (or, bit for bit the same, on the CPU) gives the mandatory answer, always in time; optional

@@ -1,0 +1,56 @@
+# make demo    a live demonstration in under three minutes: runs/demo/report.html
+# make test    the tests, under ten minutes on two cores
+# make lint types test-models test-hw bench    slower or for developers
+# Each makes the environment that it needs. PYTHON=python3.12 chooses an interpreter.
+
+PYTHON ?= python3
+RUN_ENV := .venv/run
+TEST_ENV := .venv/test
+LINT_ENV := .venv/lint
+MODELS_ENV := .venv/models
+HW_ENV := .venv/hw
+PIP := -m pip install --quiet --disable-pip-version-check
+SOURCES := pyproject.toml
+
+.PHONY: demo test lint types test-models test-hw bench clean
+
+demo: $(RUN_ENV)/ready
+	$(RUN_ENV)/bin/edgert demo --out runs/demo
+
+test: $(TEST_ENV)/ready
+	$(TEST_ENV)/bin/python -m pytest
+
+test-models: $(MODELS_ENV)/ready
+	$(MODELS_ENV)/bin/python -m pytest tests/models
+
+test-hw: $(HW_ENV)/ready
+	$(HW_ENV)/bin/python -m pytest tests/hw
+
+lint: $(LINT_ENV)/ready
+	$(LINT_ENV)/bin/ruff check .
+
+types: $(LINT_ENV)/ready
+	$(LINT_ENV)/bin/mypy
+
+bench: $(TEST_ENV)/ready
+	for file in tests/bench/*.py; do $(TEST_ENV)/bin/python $$file || exit 1; done
+
+$(RUN_ENV)/ready: EXTRAS := tflite
+$(TEST_ENV)/ready: EXTRAS := tflite,test
+$(LINT_ENV)/ready: EXTRAS := lint
+$(MODELS_ENV)/ready: EXTRAS := models,test
+$(HW_ENV)/ready: EXTRAS := hw,tflite,test
+
+# The demo installs edgert as a user would; the other environments see the working tree.
+$(RUN_ENV)/ready: $(SOURCES) $(shell find scheduler sw models -name '*.py' -o -name manifest.json 2>/dev/null)
+	@$(PYTHON) tools/environment.py $(@D)
+	$(@D)/bin/python $(PIP) '.[$(EXTRAS)]'
+	@touch $@
+
+.venv/%/ready: $(SOURCES)
+	@$(PYTHON) tools/environment.py $(@D)
+	$(@D)/bin/python $(PIP) -e '.[$(EXTRAS)]'
+	@touch $@
+
+clean:
+	rm -rf .venv build runs

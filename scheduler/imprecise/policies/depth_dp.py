@@ -1,0 +1,90 @@
+"""`depth-dp`: how deep each waiting job should go, planned anew at every decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
+
+from .base import Policy
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..model import Job
+
+
+class DepthDP(Policy):
+    """Rule: choose depths that maximise the expected gain, all in time; start the planned job with the densest next step.
+
+    Dynamic programme over jobs by deadline (Yao et al., RTCSA 2020): `P` holds the plans (finish time, gain) of the jobs so far
+    that no other plan beats in both; a job adds its stages up to depth e, of time t_e and expected gain g_e, where it ends by
+    its publication. m workers share the time (t / m). What comes later competes too, so time has a price: gain counts as
+    g_e - price * t_e, the price following the gain per ns of what could not be done (sub-gradient step `rate`).
+    `jobs` and `plans` bound the work: O(jobs * plans * depths) a decision.
+    """
+
+    name = "depth-dp"
+
+    def __init__(self, jobs: float = 8, plans: float = 16, rate: float = 0.05):
+        self.jobs = int(jobs)
+        self.plans = int(plans)
+        self.rate = rate
+        self.price = 0.0  # gain per ns
+
+    def wants(self, job: Job, engine: Engine) -> bool:
+        """While some deeper answer is expected to be better."""
+        return any(gain > 0 for gain in job.gains())
+
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Optional[Job]:
+        """The densest job of the best plan."""
+        now_ns = engine.now_ns
+        workers = max(1, len(engine.free_in_ns(ready[0].next_stage.resource)))
+        options = []
+        for job in ready:
+            time_ns, best, steps = 0, 0.0, []
+            for stage, gain in zip(job.stream.stages[job.done:job.last], job.gains()):
+                time_ns += engine.estimate_ns(stage)
+                if now_ns + time_ns > job.publish_ns:
+                    break
+                if gain > 0:
+                    steps.append((time_ns, gain))
+                    best = max(best, gain / time_ns)
+            if steps:
+                options.append((best, job, steps))
+        if not options:
+            return None
+        options.sort(key=lambda option: (-option[0], option[1].deadline_ns, option[1].id))
+        chosen = self._plan(options[:self.jobs], now_ns, workers)
+        self._learn(options, chosen)
+        planned = [option[1] for option in options if option[1].id in chosen]
+        return planned[0] if planned else options[0][1]
+
+    def _plan(self, options: list[tuple[float, Job, list[tuple[int, float]]]], now_ns: int, workers: int) -> set[int]:
+        """Ids of the jobs that the best plan refines."""
+        price = self.price
+        plans: list[tuple[int, float, tuple[int, ...]]] = [(0, 0.0, ())]
+        for _, job, steps in sorted(options, key=lambda option: (option[1].publish_ns, option[1].id)):
+            room_ns = (job.publish_ns - now_ns) * workers
+            grown = list(plans)
+            for used_ns, gain, ids in plans:
+                for time_ns, more in steps:
+                    net = more - price * time_ns
+                    if net > 0 and used_ns + time_ns <= room_ns:
+                        grown.append((used_ns + time_ns, gain + net, (*ids, job.id)))
+            grown.sort(key=lambda plan: (plan[0], -plan[1]))
+            plans, top = [], -1.0
+            for plan in grown:
+                if plan[1] > top:
+                    plans.append(plan)
+                    top = plan[1]
+            if len(plans) > self.plans:  # keep the best and an even sample of the cheaper ones
+                step = (len(plans) - 1) / (self.plans - 1)
+                plans = [plans[round(i * step)] for i in range(self.plans)]
+        return set(plans[-1][2])
+
+    def _learn(self, options: list[tuple[float, Job, list[tuple[int, float]]]], chosen: set[int]) -> None:
+        """Move the price towards the densest job left out, or towards 0 when all were planned."""
+        left = max((density for density, job, _ in options if job.id not in chosen), default=0.0)
+        self.price += self.rate * (left - self.price)
+
+
+POLICY = DepthDP
