@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
-from typing import Optional
 
 from .durations import SlidingQuantile
 from .model import Action, Event, Job, Stage, Stream
@@ -42,7 +41,7 @@ class Engine:
     """
 
     def __init__(self, streams: Sequence[Stream], resources: Mapping[str, int], policy: Policy, guard_ns: int = 0,
-                 blocking_ns: Optional[Mapping[str, int]] = None, quantile: float = 0.95):
+                 blocking_ns: Mapping[str, int] | None = None, quantile: float = 0.95):
         self.streams = list(streams)
         self.policy = policy
         self.guard_ns = guard_ns
@@ -89,7 +88,7 @@ class Engine:
             while free and self._start_one(resource, free):
                 pass
         wake_ns = self._timers[0][0] if self._timers else NEVER_NS
-        if wake_ns != self._wake_ns and wake_ns != NEVER_NS:
+        if wake_ns not in (self._wake_ns, NEVER_NS):
             actions.append(Action("wake", at_ns=wake_ns))
         self._wake_ns = wake_ns
         return actions
@@ -196,7 +195,7 @@ class Engine:
 
     def _publish_due(self) -> None:
         while self._timers and self._timers[0][0] <= self.now_ns:
-            due_ns, _, job = heappop(self._timers)
+            job = heappop(self._timers)[2]
             if job.closed:
                 continue
             if job.depth < 0 and self.now_ns < job.deadline_ns:
@@ -217,7 +216,7 @@ class Engine:
         self._actions.append(Action("start", job=job.id, stage=job.done, resource=resource, unit=unit))
         return True
 
-    def _pop_mandatory(self, resource: str) -> Optional[Job]:
+    def _pop_mandatory(self, resource: str) -> Job | None:
         queue = self._mandatory[resource]
         while queue:
             job = heappop(queue)[3]
@@ -225,7 +224,7 @@ class Engine:
                 return job
         return None
 
-    def _pick_optional(self, resource: str) -> Optional[Job]:
+    def _pick_optional(self, resource: str) -> Job | None:
         waiting = self._optional[resource]
         if not waiting or self.policy_fault:
             return None

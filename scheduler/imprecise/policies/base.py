@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -29,7 +29,7 @@ class Policy:
         """Whether this job, which has an answer, might get more; False publishes it at once."""
         return True
 
-    def pick(self, ready: Sequence[Job], engine: Engine) -> Optional[Job]:
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """The job of `ready` (never empty) whose next stage starts now on a free unit, or None to leave the unit idle.
 
         Every job in `ready` has an answer, waits, and passes the slack test.

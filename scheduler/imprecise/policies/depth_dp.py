@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from .base import Policy
 
@@ -34,7 +34,7 @@ class DepthDP(Policy):
         """While some deeper answer is expected to be better."""
         return any(gain > 0 for gain in job.gains())
 
-    def pick(self, ready: Sequence[Job], engine: Engine) -> Optional[Job]:
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """The densest job of the best plan."""
         now_ns = engine.now_ns
         workers = max(1, len(engine.free_in_ns(ready[0].next_stage.resource)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from .base import Policy
 
@@ -17,7 +17,7 @@ class FifoGated(Policy):
 
     name = "fifo-gated"
 
-    def pick(self, ready: Sequence[Job], engine: Engine) -> Optional[Job]:
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """The job released first."""
         return min(ready, key=lambda job: (job.release_ns, job.id))
 

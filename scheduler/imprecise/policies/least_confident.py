@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from .base import Policy
 
@@ -17,7 +17,7 @@ class LeastConfident(Policy):
 
     name = "least-confident"
 
-    def pick(self, ready: Sequence[Job], engine: Engine) -> Optional[Job]:
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """The least confident job."""
         return min(ready, key=lambda job: (job.confidence, job.deadline_ns, job.id))
 

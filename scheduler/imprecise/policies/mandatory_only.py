@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from .base import Policy
 
@@ -21,7 +21,7 @@ class MandatoryOnly(Policy):
         """Never."""
         return False
 
-    def pick(self, ready: Sequence[Job], engine: Engine) -> Optional[Job]:
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """None."""
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from .base import Policy
 
@@ -22,7 +22,7 @@ class Monolithic(Policy):
     name = "monolithic"
     splits = False
 
-    def pick(self, ready: Sequence[Job], engine: Engine) -> Optional[Job]:
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """Never asked: no stage is optional."""
         return None
 

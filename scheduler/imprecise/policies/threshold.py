@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from .base import Policy
 
@@ -30,7 +30,7 @@ class Threshold(Policy):
         """While it is less sure than the threshold."""
         return job.confidence < self.theta
 
-    def pick(self, ready: Sequence[Job], engine: Engine) -> Optional[Job]:
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """The unsure job with the earliest deadline."""
         return min(ready, key=lambda job: (job.deadline_ns, job.id))
 

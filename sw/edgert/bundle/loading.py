@@ -56,7 +56,7 @@ def load(name: str) -> Bundle:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path} is no bundle manifest ({error})", "fetch the bundle again") from None
@@ -126,7 +126,7 @@ class Bundle:
         """The ternary network."""
         from modelkit.ternary import npz
 
-        return npz.load(io.BytesIO(self.contents["mandatory.npz"]))
+        return npz.loads(self.contents["mandatory.npz"])
 
     @cached_property
     def calibration(self) -> dict[str, Any]:

@@ -20,13 +20,14 @@ COMMANDS = {
 def main() -> None:
     """Entry point: run a command; an error is one line on stderr and its exit code."""
     from ..errors import EdgertError
-    from .lazy import application
+    from .lazy import invoke
 
     try:
-        application()(prog_name="edgert")
+        code = invoke()
     except EdgertError as error:
         print(f"edgert: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        code = 0
+    sys.exit(code)

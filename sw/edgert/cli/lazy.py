@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import Any
 
@@ -9,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
+from ..errors import UsageError
 from . import COMMANDS
 
 
@@ -20,9 +22,11 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, or None for an unknown name."""
+        """The command. Raises UsageError for an unknown name, offering the nearest."""
         if cmd_name not in COMMANDS:
-            return None
+            near = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
+            hint = f"did you mean `edgert {near[0]}`?" if near else "see `edgert --help`"
+            raise UsageError(f"unknown command {cmd_name!r}", hint)
         command = typer.main.get_command(importlib.import_module(f"{__package__}.{cmd_name}").app)
         command.name = cmd_name
         return command
@@ -39,7 +43,7 @@ class LazyGroup(TyperGroup):
         self.format_options(ctx, formatter)
 
 
-app = typer.Typer(cls=LazyGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=False)
 
 
 def _print_version(wanted: bool) -> None:
@@ -48,16 +52,29 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def edgert(version: bool = typer.Option(False, "--version", help="Print the version and leave.", callback=_print_version,
-                                        is_eager=True)) -> None:
+@app.callback(invoke_without_command=True)
+def edgert(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", callback=_print_version, is_eager=True),
+) -> None:
     """Answer every camera frame before its deadline.
 
-    A ternary network on an FPGA (or, bit for bit the same, on the CPU) gives the mandatory answer, always in time; optional
-    TFLite stages refine it as far as the deadline allows. Start with `edgert doctor`, then `edgert run fashion --help`.
+    A ternary network on an FPGA (or, bit for bit the same, on the CPU) gives the mandatory answer, always in time;
+    optional TFLite stages refine it as far as the deadline allows. Start with `edgert doctor`, then `edgert run --help`.
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
-def application() -> Any:
-    """The command line as a click command."""
-    return typer.main.get_command(app)
+def invoke() -> int:
+    """Run the command line and return its exit code. Raises EdgertError; a misused flag is a UsageError."""
+    wrong_flag: Any = typer.BadParameter.__base__  # click's UsageError, wherever this typer keeps it
+    try:
+        result = typer.main.get_command(app)(prog_name="edgert", standalone_mode=False)
+    except wrong_flag as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "edgert"
+        raise UsageError(error.format_message().rstrip("."), f"see `{command} --help`") from None
+    except typer.Abort:
+        return 130
+    return result if isinstance(result, int) else 0
