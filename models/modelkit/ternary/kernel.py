@@ -28,49 +28,49 @@ def _scaled(layer: Conv | Depthwise | Dense) -> tuple[np.ndarray, np.ndarray]:
     return layer.weights.astype(np.float32) * scale, layer.bias.astype(np.float32) * scale
 
 
+def _limits(layer: Conv | Depthwise | Dense) -> tuple[np.float32, np.float32]:
+    """Smallest and largest output."""
+    low, high = (-128, 127) if layer.bits is None else (0, 2**layer.bits - 1)
+    return np.float32(low), np.float32(high)
+
+
 def _windows(buffer: np.ndarray, size: int, stride: int, shape: tuple[int, ...]) -> np.ndarray:
-    """View of float32 [n, H, W, c] as its windows [n, oh, ow, size, size, c]."""
-    n, row, column, channel = buffer.strides
-    count, channels = buffer.shape[0], buffer.shape[3]
-    return as_strided(
-        buffer,
-        (count, shape[0], shape[1], size, size, channels),
-        (n, row * stride, column * stride, row, column, channel),
-        writeable=False,
-    )
+    """View of float32 [H, W, c] as its windows [oh, ow, size, size, c]."""
+    row, column, channel = buffer.strides
+    windows = (shape[0], shape[1], size, size, buffer.shape[2])
+    return as_strided(buffer, windows, (row * stride, column * stride, row, column, channel), writeable=False)
 
 
-def _round_into(acc: np.ndarray, out: np.ndarray, low: float, high: float) -> None:
+def _round_into(acc: np.ndarray, out: np.ndarray, low: np.float32, high: np.float32) -> None:
     """Round `acc` half to even (in place) and saturate it into `out`, which may have another dtype or layout."""
     np.rint(acc, out=acc)
     np.maximum(acc, low, out=acc)
     np.minimum(acc, high, out=out, casting="unsafe")
 
 
-def _matmul_step(x: np.ndarray, weights: np.ndarray, acc: np.ndarray, out: np.ndarray, limits: tuple[int, int]) -> Step:
-    """acc = x @ weights, both float32 matrices; then rounded and saturated into `out`."""
-    low, high = (np.float32(limit) for limit in limits)
+def _product_step(layer: Conv | Dense, x: np.ndarray, out: np.ndarray) -> Step:
+    """x [rows, taps + 1], the last column ones, times the weights and the bias below them; rounded into `out`."""
+    weights, bias = _scaled(layer)
+    matrix = np.concatenate([weights.reshape(-1, layer.channels), bias[None]])
+    acc = np.empty((len(x), layer.channels), dtype=np.float32)
     shaped = acc.reshape(out.shape)
+    low, high = _limits(layer)
 
     def step() -> None:
-        np.matmul(x, weights, out=acc)
+        np.matmul(x, matrix, out=acc)
         _round_into(shaped, out, low, high)
 
     return step
 
 
-def _conv_step(layer: Conv, buffer: np.ndarray, out: np.ndarray, limits: tuple[int, int]) -> Step:
-    windows = _windows(buffer, layer.size, layer.stride, out.shape[1:])
-    taps = layer.size**2 * buffer.shape[3]
-    rows = int(np.prod(out.shape[:3]))
-    columns = np.ones((rows, taps + 1), dtype=np.float32)
-    target = as_strided(
-        columns, windows.shape, (*_row_strides(columns, out.shape), *_tap_strides(windows.shape[3:], columns.itemsize))
-    )
-    weights, bias = _scaled(layer)
-    matrix = np.concatenate([weights.reshape(taps, -1), bias[None]])
-    acc = np.empty((rows, layer.channels), dtype=np.float32)
-    multiply = _matmul_step(columns, matrix, acc, out, limits)
+def _conv_step(layer: Conv, buffer: np.ndarray, out: np.ndarray) -> Step:
+    windows = _windows(buffer, layer.size, layer.stride, out.shape)
+    taps = layer.size**2 * buffer.shape[2]
+    matrix = np.ones((out.shape[0] * out.shape[1], taps + 1), dtype=np.float32)
+    row, item = matrix.strides
+    inner = (item * layer.size * buffer.shape[2], item * buffer.shape[2], item)
+    target = as_strided(matrix, windows.shape, (row * out.shape[1], row, *inner))
+    multiply = _product_step(layer, matrix, out)
 
     def step() -> None:
         np.copyto(target, windows)
@@ -79,26 +79,13 @@ def _conv_step(layer: Conv, buffer: np.ndarray, out: np.ndarray, limits: tuple[i
     return step
 
 
-def _row_strides(columns: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Strides of the axes n, oh, ow within the rows of the window matrix."""
-    row = columns.strides[0]
-    return row * shape[1] * shape[2], row * shape[2], row
-
-
-def _tap_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, int, int]:
-    """Strides of the axes ky, kx, c within one row of the window matrix."""
-    return itemsize * shape[1] * shape[2], itemsize * shape[2], itemsize
-
-
-def _depthwise_step(layer: Depthwise, buffer: np.ndarray, out: np.ndarray, limits: tuple[int, int]) -> Step:
-    windows = _windows(buffer, layer.size, layer.stride, out.shape[1:])
+def _depthwise_step(layer: Depthwise, buffer: np.ndarray, out: np.ndarray) -> Step:
+    windows = _windows(buffer, layer.size, layer.stride, out.shape)
     weights, bias = _scaled(layer)
-    taps = [
-        (windows[:, :, :, ky, kx, :], weights[ky, kx].copy()) for ky in range(layer.size) for kx in range(layer.size)
-    ]
+    taps = [(windows[:, :, ky, kx], weights[ky, kx]) for ky in range(layer.size) for kx in range(layer.size)]
     acc = np.empty(out.shape, dtype=np.float32)
     product = np.empty_like(acc)
-    low, high = (np.float32(limit) for limit in limits)
+    low, high = _limits(layer)
 
     def step() -> None:
         acc[...] = bias
@@ -111,12 +98,11 @@ def _depthwise_step(layer: Depthwise, buffer: np.ndarray, out: np.ndarray, limit
 
 
 def _pool_step(layer: MaxPool | AvgPool, buffer: np.ndarray, out: np.ndarray) -> Step:
-    stride = layer.stride if isinstance(layer, MaxPool) else layer.size
-    windows = _windows(buffer, layer.size, stride, out.shape[1:])
-    first, *others = (windows[:, :, :, ky, kx, :] for ky in range(layer.size) for kx in range(layer.size))
     mean = isinstance(layer, AvgPool)
+    windows = _windows(buffer, layer.size, layer.size if mean else layer.stride, out.shape)
+    first, *others = (windows[:, :, ky, kx] for ky in range(layer.size) for kx in range(layer.size))
     combine = np.add if mean else np.maximum
-    scale = np.float32(2.0 ** -getattr(layer, "shift", 0))
+    scale = np.float32(2.0**-layer.shift if mean else 1)
     acc = np.empty(out.shape, dtype=np.float32)
 
     def step() -> None:
@@ -131,87 +117,57 @@ def _pool_step(layer: MaxPool | AvgPool, buffer: np.ndarray, out: np.ndarray) ->
     return step
 
 
-def _entry(layer: Layer, shape: tuple[int, ...], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The input buffer of a layer, as its step reads it, and the part of it that the layer before writes into.
+def _entry(layer: Layer, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The input buffer of a layer, as its step reads it, and the part of it, of `shape`, that the layer before writes.
 
-    Conv and Depthwise: float32 [n, H, W, c] with a border of zeros; Dense: float32 [n, cin + 1] with a last column of ones.
+    Dense: float32 [1, cin + 1], the last one a 1 for the bias; others: float32 [H, W, c] with a border of zeros.
     """
     if isinstance(layer, Dense):
-        inputs = layer.weights.shape[0]
-        buffer = np.ones((count, inputs + 1), dtype=np.float32)
-        strides = [4]
-        for length in reversed(shape[1:]):
-            strides.insert(0, strides[0] * length)
-        return buffer, as_strided(buffer, (count, *shape), (buffer.strides[0], *strides))
+        row = np.ones((1, layer.weights.shape[0] + 1), dtype=np.float32)
+        return row, row[0, :-1].reshape(shape)
     top, bottom, left, right = getattr(layer, "pad", (0, 0, 0, 0))
     height, width, channels = shape
-    buffer = np.zeros((count, height + top + bottom, width + left + right, channels), dtype=np.float32)
-    return buffer, buffer[:, top : top + height, left : left + width, :]
+    buffer = np.zeros((height + top + bottom, width + left + right, channels), dtype=np.float32)
+    return buffer, buffer[top : top + height, left : left + width]
 
 
-class _Plan:
-    """Buffers and steps for batches of exactly `count` frames."""
-
-    def __init__(self, network: Network, count: int) -> None:
-        entries = [_entry(layer, shape, count) for layer, shape in zip(network.layers, network.shapes)]
-        self.logits = np.empty((count, network.classes), dtype=np.int8)
-        outputs = [inside for _, inside in entries[1:]] + [self.logits]
-        self._frames = entries[0][1]
-        self._steps = [
-            self._step(layer, buffer, out, largest)
-            for layer, (buffer, _), out, largest in zip(network.layers, entries, outputs, network.maxima[1:])
-        ]
-
-    @staticmethod
-    def _step(layer: Layer, buffer: np.ndarray, out: np.ndarray, largest: int) -> Step:
-        limits = (-128, 127) if getattr(layer, "bits", 0) is None else (0, largest)
-        if isinstance(layer, Conv):
-            return _conv_step(layer, buffer, out, limits)
-        if isinstance(layer, Depthwise):
-            return _depthwise_step(layer, buffer, out, limits)
-        if isinstance(layer, Dense):
-            weights, bias = _scaled(layer)
-            acc = np.empty((len(buffer), layer.channels), dtype=np.float32)
-            return _matmul_step(buffer, np.concatenate([weights, bias[None]]), acc, out, limits)
-        return _pool_step(layer, buffer, out)
-
-    def run(self, frames: np.ndarray) -> np.ndarray:
-        """Logits int8 [count, classes], in the plan's own buffer, of frames uint8 [count, h, w, c]."""
-        np.copyto(self._frames, frames)
-        for step in self._steps:
-            step()
-        return self.logits
+def _step(layer: Layer, buffer: np.ndarray, out: np.ndarray) -> Step:
+    if isinstance(layer, Conv):
+        return _conv_step(layer, buffer, out)
+    if isinstance(layer, Depthwise):
+        return _depthwise_step(layer, buffer, out)
+    if isinstance(layer, Dense):
+        return _product_step(layer, buffer, out)
+    return _pool_step(layer, buffer, out)
 
 
 class Kernel:
     """`Kernel(network)(frame)`: logits int8 [classes] of one frame uint8 [h, w, c]; `batch` takes frames [n, h, w, c].
 
-    Not to be shared between threads: the buffers belong to the object. BLAS may start threads of its own; where steady times
-    matter more than throughput, run with OPENBLAS_NUM_THREADS=1.
+    Not to be shared between threads: the buffers belong to the object. Run with OPENBLAS_NUM_THREADS=1: the products are too
+    small for more threads, which only make times longer and unsteady.
     """
-
-    BATCH = 16
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._single = _Plan(network, 1)
-        self._batched: _Plan | None = None
+        self._logits = np.empty(network.classes, dtype=np.int8)
+        entries = [_entry(layer, shape) for layer, shape in zip(network.layers, network.shapes)]
+        outputs = [inside for _, inside in entries[1:]] + [self._logits]
+        self._frame = entries[0][1]
+        self._steps = [_step(layer, buffer, out) for layer, (buffer, _), out in zip(network.layers, entries, outputs)]
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """Logits int8 [classes], a new array; ValueError where `frame` is not uint8 of the network's input shape."""
         if frame.dtype != np.uint8 or frame.shape != self.network.input_shape:
             raise ValueError(f"frame: expected uint8 {self.network.input_shape}, found {frame.dtype} {frame.shape}")
-        return self._single.run(frame)[0].copy()
+        np.copyto(self._frame, frame)
+        for step in self._steps:
+            step()
+        return self._logits.copy()
 
     def batch(self, frames: np.ndarray) -> np.ndarray:
-        """Logits int8 [n, classes] of frames uint8 [n, h, w, c], for throughput; ValueError as in a call."""
-        frames = check_frames(self.network, frames)
-        if self._batched is None:
-            self._batched = _Plan(self.network, self.BATCH)
+        """Logits int8 [n, classes] of frames uint8 [n, h, w, c], one after the other; ValueError as in a call."""
         logits = np.empty((len(frames), self.network.classes), dtype=np.int8)
-        whole = len(frames) - len(frames) % self.BATCH
-        for start in range(0, whole, self.BATCH):
-            logits[start : start + self.BATCH] = self._batched.run(frames[start : start + self.BATCH])
-        for index in range(whole, len(frames)):
-            logits[index] = self._single.run(frames[index])[0]
+        for index, frame in enumerate(check_frames(self.network, frames)):
+            logits[index] = self(frame)
         return logits

@@ -86,16 +86,16 @@ def _check_kernel(layer: Conv | Depthwise, dimensions: int) -> None:
         raise ValueError(f"pad: expected less than the kernel size {shape[0]}, found {layer.pad}")
 
 
-def _image(shape: Shape, channels: int | None, layer: str) -> Shape:
+def _image(shape: Shape, channels: int | None = None) -> Shape:
     if len(shape) != 3 or (channels is not None and shape[2] != channels):
         wanted = "(h, w, c)" if channels is None else f"(h, w, {channels})"
-        raise ValueError(f"{layer}: expected an input of shape {wanted}, found {shape}")
+        raise ValueError(f"expected an input of shape {wanted}, found {shape}")
     return shape
 
 
-def _windows(length: int, size: int, stride: int, layer: str) -> int:
+def _windows(length: int, size: int, stride: int) -> int:
     if length < size:
-        raise ValueError(f"{layer}: the (padded) input of length {length} is smaller than the window of {size}")
+        raise ValueError(f"the (padded) input of length {length} is smaller than the window of {size}")
     return (length - size) // stride + 1
 
 
@@ -140,10 +140,9 @@ class _Windowed(_Weighted):
 
     def _spatial(self, shape: Shape) -> tuple[int, int]:
         top, bottom, left, right = self.pad
-        name = type(self).__name__
         return (
-            _windows(shape[0] + top + bottom, self.size, self.stride, name),
-            _windows(shape[1] + left + right, self.size, self.stride, name),
+            _windows(shape[0] + top + bottom, self.size, self.stride),
+            _windows(shape[1] + left + right, self.size, self.stride),
         )
 
 
@@ -167,7 +166,7 @@ class Conv(_Windowed):
 
     def output_shape(self, shape: Shape) -> Shape:
         """(h, w, cin) -> (oh, ow, cout)."""
-        _image(shape, self.weights.shape[2], "Conv")
+        _image(shape, self.weights.shape[2])
         return (*self._spatial(shape), self.channels)
 
     def macs(self, shape: Shape) -> int:
@@ -193,7 +192,7 @@ class Depthwise(_Windowed):
 
     def output_shape(self, shape: Shape) -> Shape:
         """(h, w, c) -> (oh, ow, c)."""
-        _image(shape, self.channels, "Depthwise")
+        _image(shape, self.channels)
         return (*self._spatial(shape), self.channels)
 
     def macs(self, shape: Shape) -> int:
@@ -229,8 +228,8 @@ class MaxPool(_Pool):
 
     def output_shape(self, shape: Shape) -> Shape:
         """(h, w, c) -> (oh, ow, c)."""
-        height, width, channels = _image(shape, None, "MaxPool")
-        rows, columns = (_windows(length, self.size, self.stride, "MaxPool") for length in (height, width))
+        height, width, channels = _image(shape)
+        rows, columns = (_windows(length, self.size, self.stride) for length in (height, width))
         return (rows, columns, channels)
 
     def worst_accumulator(self, input_max: int) -> int:
@@ -258,8 +257,8 @@ class AvgPool(_Pool):
 
     def output_shape(self, shape: Shape) -> Shape:
         """(h, w, c) -> (h // size, w // size, c); a remainder at the bottom or the right is left out."""
-        height, width, channels = _image(shape, None, "AvgPool")
-        rows, columns = (_windows(length, self.size, self.size, "AvgPool") for length in (height, width))
+        height, width, channels = _image(shape)
+        rows, columns = (_windows(length, self.size, self.size) for length in (height, width))
         return (rows, columns, channels)
 
     def worst_accumulator(self, input_max: int) -> int:
@@ -288,7 +287,7 @@ class Dense(_Weighted):
         """(h, w, c) or (n,) -> (cout,)."""
         size = int(np.prod(shape))
         if size != self.weights.shape[0]:
-            raise ValueError(f"Dense: expected {self.weights.shape[0]} inputs, found {size} in shape {shape}")
+            raise ValueError(f"expected {self.weights.shape[0]} inputs, found {size} in shape {shape}")
         return (self.channels,)
 
     def macs(self, shape: Shape) -> int:
