@@ -1,0 +1,55 @@
+"""The engine of a run as plain JSON, and back: what a run record needs so that a replay makes the very same engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Optional
+
+from imprecise import policies
+from imprecise.engine import Engine
+from imprecise.model import Curve, Reward, Stage, Stream
+
+QUANTILE = 0.95
+
+
+def describe(streams: Sequence[Stream], resources: Mapping[str, int], policy: str, guard_ns: int,
+             blocking_ns: Optional[Mapping[str, int]] = None, quantile: float = QUANTILE) -> dict[str, Any]:
+    """Everything that `build` needs, as JSON values; rewards that streams share are written once."""
+    rewards: list[Reward] = []
+    entries = []
+    for stream in streams:
+        if stream.reward not in rewards:
+            rewards.append(stream.reward)
+        stages = [asdict(stage) for stage in stream.stages]
+        entries.append({"name": stream.name, "period_ns": stream.period_ns, "deadline_ns": stream.deadline_ns, "jitter_ns": stream.jitter_ns,
+                        "weight": stream.weight, "reward": rewards.index(stream.reward), "stages": stages})
+    return {"streams": entries, "rewards": [_reward_out(r) for r in rewards], "resources": dict(resources), "policy": policy,
+            "guard_ns": guard_ns, "blocking_ns": dict(blocking_ns or {}), "quantile": quantile}
+
+
+def build(description: Mapping[str, Any]) -> Engine:
+    """A new engine. Raises ValueError, KeyError or TypeError for a description that `describe` did not write."""
+    rewards = [_reward_in(entry) for entry in description["rewards"]]
+    streams = [Stream(e["name"], e["period_ns"], e["deadline_ns"], tuple(Stage(**s) for s in e["stages"]), e["jitter_ns"], e["weight"],
+                      rewards[e["reward"]]) for e in description["streams"]]
+    return Engine(streams, description["resources"], policies.make(description["policy"]), description["guard_ns"],
+                  description["blocking_ns"], description["quantile"])
+
+
+def _curve_out(curve: Curve) -> dict[str, list[float]]:
+    return {"x": list(curve.x), "y": list(curve.y)}
+
+
+def _curve_in(entry: Mapping[str, Sequence[float]]) -> Curve:
+    return Curve(tuple(entry["x"]), tuple(entry["y"]))
+
+
+def _reward_out(reward: Reward) -> dict[str, Any]:
+    gain = [[d, e, _curve_out(curve)] for (d, e), curve in reward.gain.items()]
+    return {"correct": [_curve_out(c) for c in reward.correct], "gain": gain, "prior": list(reward.prior)}
+
+
+def _reward_in(entry: Mapping[str, Any]) -> Reward:
+    gain = {(d, e): _curve_in(curve) for d, e, curve in entry["gain"]}
+    return Reward(tuple(_curve_in(c) for c in entry["correct"]), gain, tuple(entry["prior"]))
