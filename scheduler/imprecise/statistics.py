@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil, inf, log10, sqrt
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def block_length(values: Any) -> int:
     most = max(1, n // 10) if n >= 20 else 1
     x = x - x.mean()
     if not x.any():
-        return min(most, ceil(n ** (1 / 3)))
+        return min(most, ceil(float(n) ** (1 / 3)))
     size = 1 << (2 * n - 1).bit_length()
     spectrum = np.fft.rfft(x, size)
     covariance = np.fft.irfft(spectrum * spectrum.conj(), size)[:n] / n
