@@ -1,0 +1,468 @@
+"""Scenarios: which streams of frames meet on which resources, how long their stages take, and what their answers are worth.
+
+A scenario is a TOML file. Times carry units (`"33ms"`). A malformed one gives a `ScenarioError` of one line that names the
+file, the key, what was found and what was expected.
+
+    guard = "1ms"                       # answers go out this long before the deadline (default 0)
+    load = 1.5                          # optional: as many copies of the one stream as cost this much of its last resource
+    [resources]                         # units of each
+    fpga = 1
+    cpu = 2
+    [blocking]                          # optional: the longest optional stage on a resource that mandatory work shares
+    [[stream]]
+    name = "front"
+    rate = 30                           # or period = "33ms"; or min_gap and mean_gap (sporadic); or releases = ["0ms", ...]
+    deadline = "33ms"                   # default: the period; with `load` also at least twice a frame's whole refinement
+    jitter = "1ms"                      # a frame is seen up to this long after its capture (default 0)
+    offset = "5ms"                      # of the first frame (default 0), or "random"
+    weight = 1.0
+    bundle = "fashion"                  # stages, times, rewards and outcomes of a trained bundle; or write them here:
+    [[stream.stage]]
+    name = "first"
+    resource = "fpga"
+    mandatory = true                    # default false
+    time = "2ms"                        # or a list by frame; or { median, sigma, max } (lognormal); or { samples = [...] }
+    wcet = "3ms"                        # default: the longest that `time` can give, 0 where it has no limit
+    [stream.outcomes]                   # accuracy = [0.86, 0.92] (made up, calibrated; n = 4000), or confidence and correct
+    [stream.reward]                     # prior = [0.86, 0.92], or correct = [{ x, y }, ...] and gain = { "0" = { "1" = { x, y } } }
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .draws import (
+    Arrivals,
+    Constant,
+    DurationModel,
+    Empirical,
+    Listed,
+    Lognormal,
+    Periodic,
+    Releases,
+    Sporadic,
+    key_of,
+    typical_ns,
+    uniforms,
+)
+from .model import Curve, Reward, Stage, Stream
+from .tables import MAX_NS, ScenarioError, Table, nearest, read_toml
+
+SHIPPED = Path(__file__).resolve().parent / "scenarios"
+MAX_RATE = 60.0  # frames/s of one stream where a load decides how many there are
+MAX_STREAMS = 4096
+SHARE_OF_DEADLINE = 2  # with a load, a frame's whole refinement fits this many times into its deadline
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What each labelled picture gives at each depth: `confidence` float64 `[n, depths]` in 0..1, `correct` bool `[n, depths]`.
+
+    Raises ValueError where they do not fit each other.
+    """
+
+    confidence: NDArray[np.float64]
+    correct: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        confidence = np.asarray(self.confidence, dtype=np.float64)
+        correct = np.asarray(self.correct)
+        if confidence.ndim != 2 or confidence.shape != correct.shape or not confidence.size:
+            raise ValueError(f"outcomes need confidence and correct of one shape [pictures, depths], "
+                             f"found {confidence.shape} and {correct.shape}")
+        if not (np.isfinite(confidence).all() and (confidence >= 0).all() and (confidence <= 1.000001).all()):
+            raise ValueError("confidences must lie between 0 and 1")
+        object.__setattr__(self, "confidence", confidence)
+        object.__setattr__(self, "correct", correct.astype(np.bool_))
+
+    @property
+    def depths(self) -> int:
+        """How many depths they have."""
+        return int(self.confidence.shape[1])
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a model costs and what its answers are worth: what a bundle's name is resolved to."""
+
+    stages: tuple[Stage, ...]
+    durations: tuple[DurationModel, ...]  # of each stage
+    reward: Reward = field(default_factory=Reward)
+    outcomes: Outcomes | None = None
+    validation: Outcomes | None = None  # of other pictures, which policies are tuned and chosen on
+
+
+@dataclass(frozen=True)
+class Source:
+    """One stream and the world that drives it."""
+
+    stream: Stream
+    arrivals: Arrivals
+    work: Workload
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Streams on resources, ready to be simulated. `load` is what was asked for (0: the file's own rates)."""
+
+    name: str
+    sources: tuple[Source, ...]
+    resources: dict[str, int]
+    guard_ns: int = 0
+    blocking_ns: dict[str, int] = field(default_factory=dict)
+    load: float = 0.0
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams, as the engine wants them."""
+        return tuple(source.stream for source in self.sources)
+
+    def on_validation(self) -> Scenario:
+        """The same streams showing validation pictures. Raises ScenarioError where a stream has none."""
+        sources = []
+        for source in self.sources:
+            if source.work.validation is None:
+                raise ScenarioError(f"{self.name}: stream {source.stream.name!r} has no validation outcomes to tune on")
+            sources.append(replace(source, work=replace(source.work, outcomes=source.work.validation)))
+        return replace(self, sources=tuple(sources))
+
+
+Resolver = Callable[[str], Workload]
+
+
+def names() -> list[str]:
+    """Names of the scenarios that are shipped."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def find(spec: str | Path) -> Path:
+    """The file of a scenario given by path or shipped name. Raises ScenarioError where there is none."""
+    path = Path(spec)
+    if path.is_file():
+        return path
+    shipped = SHIPPED / f"{spec}.toml"
+    if str(spec) in names():
+        return shipped
+    raise ScenarioError(f"{spec}: no such file or scenario; {nearest(str(spec), names())}")
+
+
+def load(spec: str | Path, resolve: Resolver | None = None, load: float | None = None) -> Scenario:
+    """Read a scenario by path or shipped name; `resolve` turns a bundle's name into a Workload, `load` overrides the file's.
+
+    Raises ScenarioError for a file that cannot be right; what `resolve` raises passes through.
+    """
+    path = find(spec)
+    return parse(read_toml(path), path, resolve, load)
+
+
+def parse(data: dict[str, Any], path: Path, resolve: Resolver | None = None, load: float | None = None) -> Scenario:
+    """A Scenario from the tables of a TOML file; `path` is for messages and for files that it names."""
+    top = Table(data, path)
+    top.text("title", "")
+    guard_ns = top.duration("guard", 0)
+    own_load = top.number("load", 0.0)
+    factor = own_load if load is None else load
+    if (load is None and "load" in data and not 0 < own_load <= 1000) or not (math.isfinite(factor) and 0 <= factor <= 1000):
+        raise ScenarioError(f"{path}: load: found {factor:g}, expected a number above 0, at most 1000")
+    resources = top.table("resources")
+    units = {name: resources.integer(name, 1, 1024) for name in resources.data}
+    if not units:
+        raise ScenarioError(f"{path}: resources: found none, expected at least one, like cpu = 2")
+    blocking = top.table("blocking", {})
+    blocking_ns = {name: blocking.duration(name) for name in blocking.data if _known(name, units, blocking)}
+    streams = top.tables("stream")
+    top.finish()
+    if factor and len(streams) != 1:
+        raise ScenarioError(f"{path}: stream: found {len(streams)} streams, expected exactly one to copy where a load is given")
+    sources: list[Source] = []
+    for table in streams:
+        found = _stream(table, units, guard_ns, resolve, factor)
+        clash = {source.stream.name for source in sources} & {source.stream.name for source in found}
+        if clash:
+            raise table.error("name", repr(min(clash)), "a name that no other stream has")
+        sources += found
+    _same_stage_same_time(sources, path)
+    return Scenario(path.stem, tuple(sources), units, guard_ns, blocking_ns, factor)
+
+
+class Loaded(NamedTuple):
+    """How many streams make a load, and the period and deadline of each."""
+
+    streams: int
+    period_ns: int
+    deadline_ns: int
+
+
+def streams_for_load(cost_ns: float, load: float, cpus: int, max_rate: float = MAX_RATE, deadline_ns: int = 0) -> Loaded:
+    """The fewest streams of at most `max_rate` frames/s whose whole refinement costs `load` times the capacity of `cpus`.
+
+    `cost_ns` is the mean CPU time of refining one frame to the end. With n streams of period T, n * cost_ns / T = load * cpus.
+    The whole refinement of one frame takes at most half its deadline; without `deadline_ns` the deadline is the period, or
+    twice the cost where that is longer. Raises ValueError for a deadline shorter than that, or numbers out of range.
+    """
+    if not (cost_ns > 0 and load > 0 and cpus > 0 and max_rate > 0):
+        raise ValueError("cost, load, cpus and the rate must be positive")
+    least_ns = math.ceil(SHARE_OF_DEADLINE * cost_ns)
+    if deadline_ns and deadline_ns < least_ns:
+        raise ValueError(f"the deadline ({deadline_ns} ns) must be at least {SHARE_OF_DEADLINE} times the whole refinement "
+                         f"of a frame ({cost_ns:.0f} ns), that is {least_ns} ns")
+    rate = load * cpus * 1e9 / cost_ns
+    count = max(1, math.ceil(rate / max_rate * (1 - 1e-12)))
+    if count > MAX_STREAMS:
+        raise ValueError(f"a load of {load:g} needs {count} streams of {max_rate:g} frames/s, more than {MAX_STREAMS}")
+    period_ns = max(1, round(count * 1e9 / rate))
+    return Loaded(count, period_ns, deadline_ns or max(period_ns, least_ns))
+
+
+# Parts of a stream ----------------------------------------------------------------------------------------------------
+
+
+def _known(name: str, units: dict[str, int], table: Table) -> bool:
+    if name not in units:
+        raise table.error(name, "a resource that [resources] does not have", nearest(name, sorted(units)))
+    return True
+
+
+def _stream(table: Table, units: dict[str, int], guard_ns: int, resolve: Resolver | None, load: float) -> list[Source]:
+    """The source of one `[[stream]]`, or its copies where a load is given."""
+    name = table.name("name")
+    work = _bundle(table, resolve) if "bundle" in table.data else _written(table, units)
+    for stage in work.stages:
+        if stage.resource not in units:
+            raise table.error("bundle", f"stage {stage.name!r} on resource {stage.resource!r}", f"one of {', '.join(units)}")
+    jitter_ns = table.duration("jitter", 0)
+    weight = table.number("weight", 1.0)
+    if not 0 < weight <= 1e9:
+        raise table.error("weight", f"{weight:g}", "a number above 0")
+    deadline_ns = table.duration("deadline", 0, least=1)
+    offset_ns = _offset(table, -1 if load else 0)
+    labels = [name]
+    arrivals: Arrivals
+    if load:
+        rate = table.number("rate", MAX_RATE)
+        if not 0 < rate <= 1e9:
+            raise table.error("rate", f"{rate:g}", "frames per second above 0")
+        resource = work.stages[-1].resource
+        cost_ns = sum(m.mean_ns for s, m in zip(work.stages, work.durations) if s.resource == resource)
+        try:
+            copies = streams_for_load(cost_ns, load, units[resource], rate, deadline_ns)
+        except ValueError as error:
+            raise table.error("load", f"{load:g}", f"what can be made: {error}") from None
+        deadline_ns = copies.deadline_ns
+        arrivals = Periodic(copies.period_ns, offset_ns, jitter_ns)
+        least_gap_ns = copies.period_ns
+        if copies.streams > 1:
+            width = len(str(copies.streams - 1))
+            labels = [f"{name}-{i:0{width}d}" for i in range(copies.streams)]
+    else:
+        arrivals, least_gap_ns = _arrivals(table, offset_ns, jitter_ns)
+        deadline_ns = deadline_ns or least_gap_ns
+        if not deadline_ns:
+            raise table.error("deadline", "none", 'a duration above 0, like "33ms"')
+    table.finish()
+    if guard_ns >= deadline_ns:
+        raise table.error("deadline", f"{deadline_ns} ns", f"more than the guard ({guard_ns} ns)")
+    sources = []
+    for label in labels:
+        try:
+            stream = Stream(label, least_gap_ns, deadline_ns, work.stages, jitter_ns, weight, work.reward)
+        except ValueError as error:
+            raise ScenarioError(f"{table.path}: {table.where}: {error}") from None
+        sources.append(Source(stream, arrivals, work))
+    return sources
+
+
+def _offset(table: Table, default: int) -> int:
+    """Nanoseconds, or -1 for a random phase."""
+    if table.data.get("offset") == "random":
+        table.take("offset", None)
+        return -1
+    return table.duration("offset", default)
+
+
+def _arrivals(table: Table, offset_ns: int, jitter_ns: int) -> tuple[Arrivals, int]:
+    """The arrivals that a stream's keys describe, and the least distance of two (0: unknown)."""
+    ways = [key for key in ("rate", "period", "min_gap", "releases") if key in table.data]
+    if len(ways) != 1:
+        raise table.error("rate", " and ".join(ways) or "nothing", "exactly one of rate, period, min_gap, releases")
+    if ways == ["rate"]:
+        rate = table.number("rate")
+        if not 1e-5 <= rate <= 1e9:
+            raise table.error("rate", f"{rate:g}", "frames per second above 0")
+        period_ns = round(1e9 / rate)
+        return Periodic(period_ns, offset_ns, jitter_ns), period_ns
+    if ways == ["period"]:
+        period_ns = table.duration("period", least=1)
+        return Periodic(period_ns, offset_ns, jitter_ns), period_ns
+    if ways == ["min_gap"]:
+        gap_ns = table.duration("min_gap", least=1)
+        mean_ns = table.duration("mean_gap", gap_ns)
+        if mean_ns < gap_ns:
+            raise table.error("mean_gap", f"{mean_ns} ns", f"at least min_gap ({gap_ns} ns)")
+        return Sporadic(gap_ns, mean_ns - gap_ns, jitter_ns), gap_ns
+    times = table.durations("releases")
+    if list(times) != sorted(times):
+        raise table.error("releases", "times that fall", "rising times")
+    return Releases(times, jitter_ns), 0
+
+
+def _bundle(table: Table, resolve: Resolver | None) -> Workload:
+    name = table.text("bundle")
+    for key in ("stage", "outcomes", "reward"):
+        if key in table.data:
+            raise table.error(key, "it beside bundle", "one or the other")
+    if resolve is None:
+        raise table.error("bundle", repr(name), "stages written out, as no bundles are at hand here")
+    return resolve(name)
+
+
+def _written(table: Table, units: dict[str, int]) -> Workload:
+    """A workload from `[[stream.stage]]`, `[stream.reward]` and `[stream.outcomes]`."""
+    stages: list[Stage] = []
+    durations: list[DurationModel] = []
+    for part in table.tables("stage"):
+        name = part.name("name")
+        if any(stage.name == name for stage in stages):
+            raise part.error("name", repr(name), "a name that no other stage of the stream has")
+        resource = part.text("resource")
+        if resource not in units:
+            raise part.error("resource", repr(resource), nearest(resource, sorted(units)))
+        model = _duration(part)
+        wcet_ns = part.duration("wcet", model.worst_ns)
+        stages.append(Stage(name, resource, part.flag("mandatory", False), wcet_ns, typical_ns(model)))
+        durations.append(model)
+        part.finish()
+    optional = [stage.mandatory for stage in stages].count(False)
+    outcomes, validation, reward = _outcomes(table, optional + 1)
+    if "reward" in table.data:
+        reward = _reward(table.table("reward"), optional + 1, outcomes is not None)
+    return Workload(tuple(stages), tuple(durations), reward, outcomes, validation)
+
+
+def _duration(part: Table) -> DurationModel:
+    value = part.data.get("time")
+    if isinstance(value, list):
+        return Listed(part.durations("time", least=1))
+    if not isinstance(value, dict):
+        return Constant(part.duration("time", least=1))
+    model = part.table("time")
+    if "samples" in model.data:
+        samples = model.durations("samples", least=1)
+        model.finish()
+        return Empirical(samples)
+    median_ns, sigma = model.duration("median", least=1), model.number("sigma")
+    limit_ns = model.duration("max", 0, least=1)
+    model.finish()
+    if not 0 <= sigma <= 3:
+        raise model.error("sigma", f"{sigma:g}", "a number from 0 to 3")
+    if limit_ns and limit_ns < median_ns:
+        raise model.error("max", f"{limit_ns} ns", f"at least the median ({median_ns} ns)")
+    if not limit_ns and median_ns * math.exp(9 * sigma) > MAX_NS:
+        raise model.error("median", f"{median_ns} ns", "less, or a max")
+    return Lognormal(median_ns, sigma, limit_ns)
+
+
+def _outcomes(table: Table, depths: int) -> tuple[Outcomes | None, Outcomes | None, Reward]:
+    if "outcomes" not in table.data:
+        return None, None, Reward()
+    part = table.table("outcomes")
+    if "accuracy" in part.data:
+        accuracy = part.numbers("accuracy")
+        count = part.integer("n", 1, 10**6, 4000)
+        part.finish()
+        if len(accuracy) != depths or list(accuracy) != sorted(accuracy) or not 0.05 <= accuracy[0] <= accuracy[-1] < 1:
+            raise part.error("accuracy", repr(list(accuracy)), f"{depths} rising numbers from 0.05 to below 1, one a depth")
+        name = str(table.data.get("name"))
+        made = [synthetic_outcomes(accuracy, count, name, which) for which in (0, 1)]
+        return made[0], made[1], synthetic_reward(accuracy)
+    confidence, correct = part.take("confidence", None), part.take("correct", None)
+    part.finish()
+    try:
+        outcomes = Outcomes(np.asarray(confidence, dtype=np.float64), np.asarray(correct))
+        if np.asarray(correct).dtype != np.bool_:
+            raise ValueError("correct must be true or false")
+    except (ValueError, TypeError) as error:
+        raise part.error("confidence", "unfitting lists", f"accuracy, or confidence and correct a picture: {error}") from None
+    if outcomes.depths != depths:
+        raise part.error("confidence", f"{outcomes.depths} depths", f"{depths}, one more than there are optional stages")
+    return outcomes, None, Reward()
+
+
+def _reward(part: Table, depths: int, has_outcomes: bool) -> Reward:
+    prior = part.numbers("prior", ())
+    correct = tuple(_curve(entry) for entry in part.tables("correct", []))
+    gain: dict[tuple[int, int], Curve] = {}
+    for start, row in part.table("gain", {}).subtables():
+        for end, entry in row.subtables():
+            if not (start.isdigit() and end.isdigit() and int(start) < int(end) < depths):
+                raise row.error(end, f"depths {start} to {end}", f"rising depths below {depths}")
+            gain[int(start), int(end)] = _curve(entry)
+    part.finish()
+    if prior and len(prior) != depths:
+        raise part.error("prior", f"{len(prior)} numbers", f"{depths}, one a depth")
+    if correct and len(correct) != depths:
+        raise part.error("correct", f"{len(correct)} curves", f"{depths}, one a depth")
+    if (correct or gain) and not has_outcomes:
+        raise part.error("correct", "curves of confidence without outcomes", "[stream.outcomes], or prior alone")
+    return Reward(correct, gain, prior)
+
+
+def _curve(part: Table) -> Curve:
+    x, y = part.numbers("x"), part.numbers("y")
+    part.finish()
+    try:
+        return Curve(x, y)
+    except ValueError as error:
+        raise part.error("x", "no curve", str(error)) from None
+
+
+def _same_stage_same_time(sources: list[Source], path: Path) -> None:
+    """A stage's name stands for one duration estimate, so it must mean one thing."""
+    seen: dict[str, tuple[str, Stage, DurationModel]] = {}
+    for source in sources:
+        for stage, model in zip(source.stream.stages, source.work.durations):
+            other, stage0, model0 = seen.setdefault(stage.name, (source.stream.name, stage, model))
+            if stage0 != stage or model0 != model:
+                raise ScenarioError(f"{path}: stage {stage.name!r}: found two different stages of this name in streams "
+                                    f"{other!r} and {source.stream.name!r}, expected one time and resource a name")
+
+
+# Made-up outcomes -----------------------------------------------------------------------------------------------------
+
+
+def _resolved(accuracy: tuple[float, ...]) -> list[float]:
+    """The share of the error left that each depth removes."""
+    return [1 - (1 - b) / (1 - a) for a, b in itertools.pairwise(accuracy)]
+
+
+def synthetic_outcomes(accuracy: tuple[float, ...], count: int, name: str, which: int = 0) -> Outcomes:
+    """Calibrated outcomes with the given expected accuracy at each depth; `which` numbers independent sets.
+
+    1 - c0 = u^a with a = A0 / (1 - A0), of mean 1 - A0: most pictures easy, few hard. Each depth removes a random share of what is
+    left, of the mean that its accuracy asks for. A picture is right at a depth where its own uniform is below the confidence
+    there, so that P(correct | confidence) = confidence, and a right answer stays right.
+    """
+    left = uniforms(key_of(which, name, "@hard"), 0, count) ** (accuracy[0] / (1 - accuracy[0]))
+    columns = [1 - left]
+    for depth, share in enumerate(_resolved(accuracy), 1):
+        spread = min(share, 1 - share) * (2 * uniforms(key_of(which, name, f"@share{depth}"), 0, count) - 1)
+        left = left * (1 - share - spread)
+        columns.append(1 - left)
+    confidence = np.stack(columns, axis=1)
+    return Outcomes(confidence, uniforms(key_of(which, name, "@right"), 0, count)[:, None] < confidence)
+
+
+def synthetic_reward(accuracy: tuple[float, ...]) -> Reward:
+    """The exact reward of `synthetic_outcomes`: P(correct) is the confidence, the gain from c is (1 - c) times what is resolved."""
+    share, depths = _resolved(accuracy), len(accuracy)
+    gain = {(d, e): Curve((0.0, 1.0), (1 - math.prod(1 - s for s in share[d:e]), 0.0))
+            for d in range(depths) for e in range(d + 1, depths)}
+    return Reward(tuple(Curve((0.0, 1.0), (0.0, 1.0)) for _ in range(depths)), gain, tuple(accuracy))

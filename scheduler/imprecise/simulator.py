@@ -1,0 +1,488 @@
+"""The simulator: the engine that runs live, stepped in virtual time.
+
+It adds nothing to the schedule: `Engine.step` decides, this file only delivers what happens. All events of one instant go into
+one step (stages that end, then injected faults, then arrivals), so a stage that ends when a frame arrives is seen with it.
+Arrivals, durations and pictures are draws indexed by (seed, stream, frame, stage) (`draws.py`): every policy sees the same world.
+
+    result = simulate(scenario.load("two-cameras", resolve), "default", seed=1, frames=10_000)
+    print(result.summary())
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .draws import draw_items, key_of, uniforms
+from .engine import NEVER_NS, Engine
+from .model import Action, Event
+from .policies import make
+from .policies.base import Policy
+from .scenario import Scenario, Source
+
+CHUNK = 8192  # frames drawn at once, of all streams together
+BUCKETS = 6  # latency histogram: 2^BUCKETS buckets an octave, so a relative error below 1.6 %
+ANSWERED, MISSED = 0, 1
+
+FRAME_DTYPE = np.dtype([
+    ("stream", "i4"), ("frame", "i8"), ("item", "i8"), ("job", "i8"), ("release_ns", "i8"), ("arrival_ns", "i8"),
+    ("deadline_ns", "i8"), ("completed_ns", "i8"), ("published_ns", "i8"), ("depth", "i2"), ("status", "i1"),
+    ("confidence", "f8"), ("utility", "f8"), ("correct", "i1"),
+])
+"""A row a frame, as in the table `frames` of a run record: `completed_ns`, `published_ns`, `depth` and `item` are -1 where there
+is none, `status` is ANSWERED or MISSED, `correct` -1 without a label. Row i is job i: rows of two policies pair up."""
+
+
+class StageFault(NamedTuple):
+    """The first `times` attempts of one stage of one frame go wrong.
+
+    "failed": no result, the unit is free again; "abandoned": given up, the unit is gone, and back after `back_ns` (0: never).
+    It happens `after_ns` after the start (0: when the stage would have ended).
+    """
+
+    stream: str
+    frame: int
+    stage: str
+    kind: str = "failed"
+    after_ns: int = 0
+    back_ns: int = 0
+    times: int = 1
+
+
+class ResourceFault(NamedTuple):
+    """A unit of a resource is "lost" (what runs there fails) or "back" at a time."""
+
+    at_ns: int
+    resource: str
+    unit: int
+    kind: str = "lost"
+
+
+class StageRow(NamedTuple):
+    """A stage that was started: a row of the table `stages` of a run record."""
+
+    job: int
+    stage: str
+    resource: str
+    unit: int
+    start_ns: int
+    end_ns: int
+    status: str  # "done", "failed", "abandoned", "late" (after its job was closed)
+    confidence: float
+
+
+class Log:
+    """Every step and stage of a simulation, in memory. Subclass it to write them elsewhere as they come."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, list[Event], list[Action]]] = []
+        self.stages: list[StageRow] = []
+
+    def step(self, now_ns: int, events: list[Event], actions: list[Action]) -> None:
+        """One call of the engine and its answer."""
+        self.steps.append((now_ns, events, actions))
+
+    def stage(self, row: StageRow) -> None:
+        """One stage that ended."""
+        self.stages.append(row)
+
+
+@dataclass
+class StreamTotals:
+    """Counters of one stream: `answered[d]` by depth; sums over its answered frames."""
+
+    name: str
+    weight: float
+    answered: list[int]
+    missed: int = 0
+    utility: float = 0.0
+    correct: int = 0
+    labelled: bool = False
+    longest_misses: int = 0  # in a row
+
+    @property
+    def captured(self) -> int:
+        """Frames released; answered and missed add up to it."""
+        return sum(self.answered) + self.missed
+
+
+@dataclass
+class Simulation:
+    """What came out. `frames` (dtype FRAME_DTYPE, in order of arrival) is None in streaming mode; counters are always there."""
+
+    scenario: str
+    policy: str
+    seed: int
+    streams: list[StreamTotals]
+    frames: NDArray[Any] | None
+    end_ns: int = 0
+    steps: int = 0
+    discarded: int = 0  # stages that ended after their job was closed
+    policy_fault: str = ""
+    busy_ns: dict[str, int] = field(default_factory=dict)  # of each resource, all units together
+    _latency: dict[int, int] = field(default_factory=dict, repr=False)  # histogram, in streaming mode
+
+    @property
+    def captured(self) -> int:
+        """Frames released in all streams."""
+        return sum(stream.captured for stream in self.streams)
+
+    @property
+    def missed(self) -> int:
+        """Frames without an answer by their deadline."""
+        return sum(stream.missed for stream in self.streams)
+
+    @property
+    def answered(self) -> list[int]:
+        """Answered frames by depth, of all streams."""
+        deepest = max(len(stream.answered) for stream in self.streams)
+        return [sum(s.answered[d] for s in self.streams if d < len(s.answered)) for d in range(deepest)]
+
+    @property
+    def utility(self) -> float:
+        """Expected correctness a frame (a missed one counts 0), frames weighted by their stream."""
+        weight = sum(stream.weight * stream.captured for stream in self.streams)
+        return sum(stream.weight * stream.utility for stream in self.streams) / weight if weight else 0.0
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the labelled frames that were answered right (a missed one is wrong); nan without labels."""
+        labelled = sum(stream.captured for stream in self.streams if stream.labelled)
+        return sum(stream.correct for stream in self.streams) / labelled if labelled else float("nan")
+
+    def latency_ns(self, share: float) -> float:
+        """A quantile of publication minus capture over the answered frames; nan if none. Nearest rank; to 1.6 % in streaming mode."""
+        total = sum(self.answered)
+        if not total:
+            return float("nan")
+        rank = min(total - 1, int(share * total))
+        if self.frames is not None:
+            done = self.frames[self.frames["status"] == ANSWERED]
+            return float(np.partition(done["published_ns"] - done["release_ns"], rank)[rank])
+        for bucket in sorted(self._latency):
+            rank -= self._latency[bucket]
+            if rank < 0:
+                break
+        shift = max(0, (bucket >> BUCKETS) - 1)
+        return (bucket - (shift << BUCKETS) + (0.5 if shift else 0.0)) * 2.0**shift
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, ready for JSON."""
+        return {
+            "scenario": self.scenario, "policy": self.policy, "seed": self.seed, "captured": self.captured,
+            "answered": self.answered, "missed": self.missed, "dropped": 0, "utility": self.utility,
+            "accuracy": _none(self.accuracy),
+            "latency_p50_ns": _none(self.latency_ns(0.5)), "latency_p99_ns": _none(self.latency_ns(0.99)),
+            "longest_misses": max(stream.longest_misses for stream in self.streams), "discarded_stages": self.discarded,
+            "policy_fault": self.policy_fault, "end_ns": self.end_ns, "busy_ns": dict(self.busy_ns),
+        }
+
+
+def _none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def simulate(scenario: Scenario, policy: Policy | str, seed: int = 0, frames: int = 1000, *, rows: bool = True,
+             log: Log | None = None, faults: Sequence[StageFault | ResourceFault] = (), quantile: float = 0.95,
+             progress: Callable[[int], None] | None = None) -> Simulation:
+    """Simulate until the first `frames` frames, of all streams together in order of arrival, are closed.
+
+    `rows=False` is the streaming mode: counters only, memory does not grow with `frames`. `log` receives every step and stage.
+    `quantile` is the engine's, of stage durations. `progress` is called with the number of frames released so far, now and then.
+    A policy object must be fresh. Raises ValueError for frames < 1 or a fault that names nothing.
+    """
+    spec = policy if isinstance(policy, str) else policy.name
+    policy = make(policy) if isinstance(policy, str) else policy
+    if frames < 1:
+        raise ValueError(f"frames: found {frames}, expected at least 1")
+    engine = Engine(scenario.streams, scenario.resources, policy, scenario.guard_ns, scenario.blocking_ns, quantile)
+    run = _Run(scenario, engine, seed, frames, rows, log, progress)
+    run.inject(faults)
+    run.loop()
+    return Simulation(scenario.name, spec, seed, run.totals, run.table(), engine.now_ns, run.steps, engine.discarded,
+                      engine.policy_fault, run.busy_ns, run.latency)
+
+
+# A frame before and while it is open: (arrival_ns, stream index, frame, release_ns, item, [duration of each stage]).
+_Frame = tuple[int, int, int, int, int, list[int]]
+
+
+class _Run:
+    """One simulation's state."""
+
+    def __init__(self, scenario: Scenario, engine: Engine, seed: int, frames: int, rows: bool, log: Log | None,
+                 progress: Callable[[int], None] | None):
+        self.scenario, self.engine, self.log, self.progress = scenario, engine, log, progress
+        self.chunks = arrivals(scenario.sources, seed, frames)
+        self.busy_ns = dict.fromkeys(scenario.resources, 0)
+        self.latency: dict[int, int] = {}
+        self.steps = 0
+        self.rows: list[tuple[Any, ...]] | None = [] if rows else None
+        self.tables: list[NDArray[Any]] = []
+        self.pending: list[tuple[int, int, int, Event]] = []  # heap of (time, 0 stage or 1 resource, order, event)
+        self.order = 0
+        self.stage_faults: dict[tuple[int, int, int], list[StageFault]] = {}
+        self.given_up: dict[tuple[str, int], int] = {}  # abandoned units, and how long they are gone
+        self.started: dict[tuple[str, int], int] = {}  # start of what runs on a unit; kept for faults and the log
+        self.live: dict[int, _Frame] = {}  # open jobs
+        self.worlds = [_World(source) for source in scenario.sources]
+        self.totals = [world.totals for world in self.worlds]
+
+    def inject(self, faults: Sequence[StageFault | ResourceFault]) -> None:
+        """Plan faults. Raises ValueError for one that names nothing."""
+        streams = {s.name: i for i, s in enumerate(self.scenario.streams)}
+        for fault in faults:
+            if isinstance(fault, ResourceFault):
+                if fault.kind not in ("lost", "back") or not 0 <= fault.unit < self.scenario.resources.get(fault.resource, 0):
+                    raise ValueError(f"no such fault: {fault}")
+                self._push(1, Event(fault.kind, fault.at_ns, resource=fault.resource, unit=fault.unit))
+                continue
+            index = streams.get(fault.stream, -1)
+            stages = [stage.name for stage in self.scenario.streams[index].stages] if index >= 0 else []
+            if fault.kind not in ("failed", "abandoned") or fault.stage not in stages:
+                raise ValueError(f"no such fault: {fault}")
+            self.stage_faults.setdefault((index, fault.frame, stages.index(fault.stage)), []).extend([fault] * fault.times)
+
+    def loop(self) -> None:
+        """Step the engine from instant to instant until every frame is closed and every stage has ended."""
+        step, pending, busy_ns, log, worlds = self.engine.step, self.pending, self.busy_ns, self.log, self.worlds
+        live, close, careful = self.live, self._close, bool(self.stage_faults or pending or self.log)
+        completed: dict[int, int] = {}  # when the latest stage of an open job ended
+        coming: list[_Frame] = next(self.chunks, [])
+        index, jobs, order, steps = 0, 0, self.order, 0
+        next_ns, wake_ns = coming[0][0] if coming else NEVER_NS, NEVER_NS
+        while live or pending or next_ns != NEVER_NS:
+            now = pending[0][0] if pending else NEVER_NS
+            now = min(now, next_ns)
+            if wake_ns < now and live:
+                now = wake_ns
+            events: list[Event] = []
+            while pending and pending[0][0] == now:
+                event = heappop(pending)[3]
+                events.append(event)
+                if event[4] in live:
+                    completed[event[4]] = now
+                if careful:
+                    self._after(event)
+            while next_ns == now:
+                frame = coming[index]
+                live[jobs] = frame
+                events.append(Event("release", frame[3], frame[1], frame[2]))
+                jobs += 1
+                index += 1
+                if index == len(coming):
+                    coming, index = next(self.chunks, []), 0
+                    if self.progress is not None:
+                        self.progress(jobs)
+                next_ns = coming[index][0] if coming else NEVER_NS
+            actions = step(now, events)
+            steps += 1
+            if wake_ns <= now:
+                wake_ns = NEVER_NS
+            for action in actions:
+                kind, job, stage, resource, unit, depth, at_ns = action
+                if kind == "start":
+                    frame = live[job]
+                    took = frame[5][stage]
+                    event = Event("done", now + took, -1, -1, job, stage, resource, unit, worlds[frame[1]].seen[stage][frame[4]])
+                    if careful:
+                        self.started[resource, unit] = now
+                        event = self._perhaps_fault(event, frame, now)
+                        took = event.at_ns - now
+                    order += 1
+                    heappush(pending, (event[1], 0, order, event))
+                    busy_ns[resource] += took
+                elif kind == "wake":
+                    wake_ns = at_ns
+                else:
+                    close(live.pop(job), job, depth if kind == "publish" else -1, now, completed.pop(job, -1))
+            if log is not None:
+                log.step(now, events, actions)
+        self.steps = steps
+
+    def table(self) -> NDArray[Any] | None:
+        """The rows so far as one array in order of arrival."""
+        if self.rows is None:
+            return None
+        self._flush()
+        table = np.concatenate(self.tables)
+        return table[np.argsort(table["job"], kind="stable")]
+
+    def _close(self, frame: _Frame, job: int, depth: int, now: int, completed_ns: int) -> None:
+        """Count a frame that was published, or missed (depth -1)."""
+        arrival_ns, stream, number, release_ns, item, _ = frame
+        world = self.worlds[stream]
+        totals = world.totals
+        confidence, worth, right = 0.0, 0.0, -1
+        if depth >= 0:
+            totals.answered[depth] += 1
+            worth = world.worth[depth][item]
+            totals.utility += worth
+            right = world.right[depth][item]
+            totals.correct += right > 0
+        else:
+            totals.missed += 1
+            completed_ns = -1
+            right = 0 if totals.labelled else -1
+        world.in_turn(number, depth < 0)
+        if self.rows is None:
+            if depth >= 0:
+                late_ns = now - release_ns
+                shift = max(0, late_ns.bit_length() - BUCKETS - 1)
+                bucket = (shift << BUCKETS) + (late_ns >> shift)
+                self.latency[bucket] = self.latency.get(bucket, 0) + 1
+            return
+        if depth >= 0:
+            confidence = world.seen[depth + world.stages - len(totals.answered)][item]
+        self.rows.append((stream, number, item, job, release_ns, arrival_ns, release_ns + world.deadline_ns, completed_ns,
+                          now if depth >= 0 else -1, depth, ANSWERED if depth >= 0 else MISSED, confidence, worth, right))
+        if len(self.rows) >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.rows:
+            self.tables.append(np.array(self.rows, dtype=FRAME_DTYPE))
+            self.rows.clear()
+
+    # Faults and the log -----------------------------------------------------------------------------------------------
+
+    def _push(self, rank: int, event: Event) -> None:
+        self.order += 1
+        heappush(self.pending, (event.at_ns, rank, self.order, event))
+
+    def _perhaps_fault(self, event: Event, frame: _Frame, now: int) -> Event:
+        """The end of a stage that starts now: as drawn, or as the faults want it."""
+        planned = self.stage_faults.get((frame[1], frame[2], event.stage))
+        if not planned:
+            return event
+        fault = planned.pop(0)
+        if fault.kind == "abandoned":
+            self.given_up[event.resource, event.unit] = fault.back_ns
+        return event._replace(kind=fault.kind, at_ns=now + fault.after_ns if fault.after_ns else event.at_ns, value=0.0)
+
+    def _after(self, event: Event) -> None:
+        """What else follows from an event: a lost unit ends its stage, an abandoned one comes back, the log gets its row."""
+        unit = (event.resource, event.unit)
+        if event.kind == "lost":
+            for i, (_, _, _, other) in enumerate(self.pending):
+                if other.kind in ("done", "failed", "abandoned") and (other.resource, other.unit) == unit:
+                    del self.pending[i]
+                    heapify(self.pending)
+                    self.busy_ns[event.resource] -= other.at_ns - event.at_ns
+                    self._log_stage(other._replace(kind="failed", at_ns=event.at_ns, value=0.0))
+                    break
+        elif event.kind != "back":
+            self._log_stage(event)
+        if event.kind == "abandoned" and self.given_up[unit]:
+            self._push(1, Event("back", event.at_ns + self.given_up[unit], resource=unit[0], unit=unit[1]))
+
+    def _log_stage(self, event: Event) -> None:
+        start_ns = self.started.pop((event.resource, event.unit))
+        if self.log is None:
+            return
+        status = "late" if event.kind == "done" and event.job not in self.live else event.kind
+        name = self.engine.jobs[event.job].stream.stages[event.stage].name
+        self.log.stage(StageRow(event.job, name, event.resource, event.unit, start_ns, event.at_ns, status, event.value))
+
+
+class _World:
+    """One stream's outcomes as plain lists, and its counters. Lists are indexed `[stage or depth][item]`; item -1 is the last."""
+
+    def __init__(self, source: Source):
+        stream, outcomes = source.stream, source.work.outcomes
+        self.stages = len(stream.stages)
+        self.deadline_ns = stream.deadline_ns
+        self.totals = StreamTotals(stream.name, stream.weight, [0] * (stream.deepest + 1), labelled=outcomes is not None)
+        depths = range(stream.deepest + 1)
+        if outcomes is None:
+            confidence = [[0.0] for _ in depths]
+            self.right = [[-1] for _ in depths]
+        else:
+            confidence = outcomes.confidence.T.tolist()
+            self.right = outcomes.correct.T.astype(int).tolist()
+        self.worth = [[stream.reward.utility(d, c) for c in confidence[d]] for d in depths]
+        self.seen = [confidence[max(0, i + 1 - stream.mandatory)] for i in range(self.stages)]  # after each stage
+        self._turn = 0
+        self._run = 0
+        self._ahead: dict[int, bool] = {}
+
+    def in_turn(self, frame: int, missed: bool) -> None:
+        """Count misses in a row, in the order of frames, whatever the order they close in."""
+        if frame != self._turn:
+            self._ahead[frame] = missed
+            return
+        while True:
+            self._turn += 1
+            if not missed:
+                self._run = 0
+            else:
+                self._run += 1
+                self.totals.longest_misses = max(self.totals.longest_misses, self._run)
+            if self._turn not in self._ahead:
+                return
+            missed = self._ahead.pop(self._turn)
+
+
+def arrivals(sources: Sequence[Source], seed: int, frames: int) -> Iterator[list[_Frame]]:
+    """The first `frames` frames of all streams in order of (time seen, stream, frame), with their draws, in lists."""
+    rate = sum(1 / source.arrivals.period_ns for source in sources)
+    feeds = [_Feed(i, source, seed, max(1, int(CHUNK / rate / source.arrivals.period_ns))) for i, source in enumerate(sources)]
+    left = frames
+    while left:
+        for feed in feeds:
+            feed.fill()
+        ends = [int(feed.seen[-1]) for feed in feeds if not feed.ended]
+        until = min(ends) if ends else NEVER_NS
+        counts = [int(np.searchsorted(feed.seen, until)) for feed in feeds]
+        if not any(counts):
+            if not ends:
+                return
+            for feed in feeds:
+                feed.batch *= 2
+            continue
+        columns = [feed.take(count) for feed, count in zip(feeds, counts) if count]
+        seen, stream, frame, captured, item = (np.concatenate(parts) for parts in zip(*(c[:5] for c in columns)))
+        took = np.concatenate([c[5] for c in columns])
+        order = np.lexsort((frame, stream, seen))[:left]
+        left -= len(order)
+        yield list(zip(*(column[order].tolist() for column in (seen, stream, frame, captured, item, took))))
+
+
+class _Feed:
+    """One stream's coming frames: seen but not yet taken ones, in arrays."""
+
+    def __init__(self, index: int, source: Source, seed: int, batch: int):
+        self.index, self.source, self.seed, self.batch = index, source, seed, batch
+        self.cursor = source.arrivals.start(seed, source.stream.name)
+        self.captured = self.seen = np.zeros(0, dtype=np.int64)
+        self.first = 0  # frame number of captured[0]
+        self.ended = False
+        self.keys = [key_of(seed, source.stream.name, stage.name) for stage in source.stream.stages]
+
+    def fill(self) -> None:
+        """Have at least a batch ready, unless the stream ends."""
+        if len(self.seen) < self.batch and not self.ended:
+            captured, seen = self.cursor.take(self.batch)
+            self.ended = len(captured) < self.batch
+            if len(seen) and int(seen[-1]) >= NEVER_NS:
+                raise ValueError(f"stream {self.source.stream.name!r} runs beyond {NEVER_NS} ns")
+            self.captured, self.seen = np.concatenate((self.captured, captured)), np.concatenate((self.seen, seen))
+
+    def take(self, count: int) -> tuple[NDArray[Any], ...]:
+        """Time seen, stream, frame, capture time, item: int64 `[count]`; durations int64 `[count, stages]`, padded in objects."""
+        first, source = self.first, self.source
+        seen, captured = self.seen[:count], self.captured[:count]
+        self.seen, self.captured, self.first = self.seen[count:], self.captured[count:], first + count
+        outcomes = source.work.outcomes
+        item = draw_items(self.seed, source.stream.name, first, count, 0 if outcomes is None else len(outcomes.confidence))
+        frame = np.arange(first, first + count)
+        took = np.empty(count, dtype=object)
+        took[:] = list(map(list, zip(*(model.draw(first, uniforms(key, first, count)).tolist()
+                                       for model, key in zip(source.work.durations, self.keys)))))
+        return seen, np.full(count, self.index), frame, captured, item, took
