@@ -36,12 +36,15 @@ class Engine:
     """The state machine; see the top of this file.
 
     `resources` maps a resource to its number of units (`{"fpga": 1, "cpu": 2}`). `guard_ns` is how long before its deadline
-    an answer is published. `blocking_ns` limits optional stages on resources that mandatory work shares. Raises ValueError for
-    a stage on a resource that does not exist.
+    an answer is published. What admission found goes in as it is (`RunAdmission.engine_options()`): `blocking_ns`, the longest
+    optional stage that may start on a resource; `local_ns`, {(stream, stage): relative deadline} that orders mandatory stages
+    where they cross several resources (default: the job's deadline); `yields`, {resource: others}: no optional stage starts
+    there while mandatory work waits or runs on the others. Raises ValueError for a stage on a resource that does not exist.
     """
 
     def __init__(self, streams: Sequence[Stream], resources: Mapping[str, int], policy: Policy, guard_ns: int = 0,
-                 blocking_ns: Mapping[str, int] | None = None, quantile: float = 0.95):
+                 blocking_ns: Mapping[str, int] | None = None, quantile: float = 0.95,
+                 local_ns: Mapping[tuple[int, int], int] | None = None, yields: Mapping[str, Sequence[str]] | None = None):
         self.streams = list(streams)
         self.policy = policy
         self.guard_ns = guard_ns
@@ -49,9 +52,13 @@ class Engine:
         self.jobs: dict[int, Job] = {}  # open ones, and closed ones with a stage still running
         self.units = dict(resources)
         self.discarded = 0  # stages that ended after their job was closed
+        self.stale = 0  # events for a stage that does not run on the unit they name (any more): ignored
         self.policy_fault = ""  # why the policy was switched off: its exception, or a choice it may not make
         self.estimates: dict[str, SlidingQuantile] = {}
         self._blocking_ns = dict(blocking_ns or {})
+        self._yields = dict(yields or {})
+        self._local_ns = [[(local_ns or {}).get((i, k), stream.deadline_ns) for k in range(len(stream.stages))]
+                          for i, stream in enumerate(self.streams)]
         self._free: dict[str, list[int]] = {name: list(range(n)) for name, n in resources.items()}
         self._lost: set[tuple[str, int]] = set()
         self._started: dict[tuple[str, int], tuple[Job, int]] = {}  # unit -> (job, start time)
@@ -119,6 +126,8 @@ class Engine:
         self._advance(job)
 
     def _done(self, event: Event) -> None:
+        if self._is_stale(event):
+            return
         job = self._take_back(event)
         job.done += 1
         job.confidence = event.value
@@ -129,6 +138,10 @@ class Engine:
             self._advance(job)
 
     def _failed(self, event: Event) -> None:
+        if not self._is_stale(event):
+            self._drop_stage(event)
+
+    def _drop_stage(self, event: Event) -> None:
         job = self._take_back(event)
         if job.closed:
             del self.jobs[job.id]
@@ -142,14 +155,15 @@ class Engine:
                 self._advance(job)
 
     def _abandoned(self, event: Event) -> None:
-        self._lost.add((event.resource, event.unit))
-        self._failed(event)
+        if not self._is_stale(event):
+            self._lost.add((event.resource, event.unit))
+            self._drop_stage(event)
 
     def _resource_lost(self, event: Event) -> None:
         unit = (event.resource, event.unit)
         self._lost.add(unit)
         if unit in self._started:
-            self._failed(event)
+            self._drop_stage(event)
         elif event.unit in self._free[event.resource]:
             self._free[event.resource].remove(event.unit)
 
@@ -160,6 +174,13 @@ class Engine:
             self._free[event.resource].append(event.unit)
 
     # Steps of a job ---------------------------------------------------------------------------------------------------
+
+    def _is_stale(self, event: Event) -> bool:
+        """Whether this stage does not run on that unit: a worker that was given up may still answer."""
+        job = self._started.get((event.resource, event.unit), (None,))[0]
+        stale = job is None or job.id != event.job or job.done != event.stage
+        self.stale += stale
+        return stale
 
     def _take_back(self, event: Event) -> Job:
         """Free the unit that an event names and return the job that ran there."""
@@ -175,7 +196,8 @@ class Engine:
         """Queue the job's next stage, or publish where nothing more will be done."""
         if job.done < job.needed:
             stage = job.next_stage
-            heappush(self._mandatory[stage.resource], (job.deadline_ns, job.release_ns, job.id, job))
+            due_ns = job.release_ns + self._local_ns[job.stream_index][job.done]
+            heappush(self._mandatory[stage.resource], (due_ns, job.release_ns, job.id, job))
         elif job.done >= job.last or self.now_ns >= job.publish_ns or not self._wants(job):
             self._close(job)
         else:
@@ -226,13 +248,13 @@ class Engine:
 
     def _pick_optional(self, resource: str) -> Job | None:
         waiting = self._optional[resource]
-        if not waiting or self.policy_fault:
+        if not waiting or self.policy_fault or any(map(self._has_mandatory, self._yields.get(resource, ()))):
             return None
         limit_ns = self._blocking_ns.get(resource, NEVER_NS)
         ready = []
         for job in waiting.values():
             need_ns = self.estimate_ns(job.next_stage)
-            if self.now_ns + need_ns <= job.publish_ns and need_ns <= limit_ns:
+            if self.now_ns + need_ns <= job.publish_ns and max(need_ns, job.next_stage.wcet_ns) <= limit_ns:
                 ready.append(job)
         if not ready:
             return None
@@ -243,16 +265,23 @@ class Engine:
             return None
         if choice is None:
             return None
-        if waiting.pop(choice.id, None) is None or choice not in ready:
-            self.policy_fault = f"chose job {choice.id}, which is not ready"
+        if not any(choice is job for job in ready):
+            self.policy_fault = f"chose {choice!r}, which is not ready"
             return None
+        del waiting[choice.id]
         return choice
+
+    def _has_mandatory(self, resource: str) -> bool:
+        """Whether mandatory work waits or runs on a resource."""
+        if any(not entry[3].closed for entry in self._mandatory[resource]):
+            return True
+        return any(name == resource and job.done < job.needed for (name, _), (job, _) in self._started.items())
 
     def _wants(self, job: Job) -> bool:
         if self.policy_fault:
             return False
         try:
-            return self.policy.wants(job, self)
+            return bool(self.policy.wants(job, self))
         except Exception as error:
             self.policy_fault = f"{type(error).__name__}: {error}"
             return False
