@@ -75,7 +75,7 @@ def block_length(values: Any) -> int:
     most = max(1, n // 10) if n >= 20 else 1
     x = x - x.mean()
     if not x.any():
-        return min(most, ceil(float(n) ** (1 / 3)))
+        return int(min(most, ceil(float(n) ** (1 / 3))))
     size = 1 << (2 * n - 1).bit_length()
     spectrum = np.fft.rfft(x, size)
     covariance = np.fft.irfft(spectrum * spectrum.conj(), size)[:n] / n
