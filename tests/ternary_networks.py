@@ -41,7 +41,7 @@ def _windowed(draw, rng: np.random.Generator, shape: tuple[int, ...], largest: i
         pad = draw(st.sampled_from([(1, 1, 1, 1), (0, 1, 0, 1), (2, 1, 0, 2)] if min(shape[:2]) > 1 else [(1, 1, 1, 1)]))
     bits = draw(st.integers(1, 8))
     top = 2**bits - 1
-    if draw(st.booleans()):
+    if shape[2] == 1 or draw(st.booleans()):
         weights, taps = (size, size, shape[2], draw(st.integers(1, widest))), size * size * shape[2]
         cls = Conv
     else:

@@ -46,6 +46,7 @@ def dense(cin, cout=3, **changes):
         (lambda: conv(pad=(1, 1)), "pad: expected four counts"),
         (lambda: conv(pad=(0, 0, 0, -1)), "pad: expected four counts"),
         (lambda: Depthwise(np.zeros((3, 3, 1, 2), int), np.zeros(2, int), np.zeros(2, int), 3), "3 dimensions"),
+        (lambda: Depthwise(np.zeros((3, 3, 1), int), np.zeros(1, int), np.zeros(1, int), 3), "is a Conv"),
         (lambda: MaxPool(1, 1), "MaxPool: expected size 2 to 8"),
         (lambda: MaxPool(2, 3), "stride 1 to size"),
         (lambda: AvgPool(3), "size of 2, 4 or 8"),

@@ -177,7 +177,7 @@ class Conv(_Windowed):
 
 @attrs.frozen
 class Depthwise(_Windowed):
-    """Depthwise convolution, one filter per channel: weights int8 [kh, kw, c]; the rest as in `Conv`."""
+    """Depthwise convolution, one filter per channel: weights int8 [kh, kw, c], c at least 2; the rest as in `Conv`."""
 
     weights: np.ndarray = attrs.field(converter=_ternary, eq=_equal_arrays())
     bias: np.ndarray = attrs.field(converter=_bias, eq=_equal_arrays())
@@ -188,6 +188,8 @@ class Depthwise(_Windowed):
 
     def __attrs_post_init__(self) -> None:
         _check_kernel(self, 3)
+        if self.channels == 1:
+            raise ValueError("weights: a depthwise convolution of one channel is a Conv, write it as one")
         _check_channels(self)
 
     def output_shape(self, shape: Shape) -> Shape:
