@@ -1,0 +1,1 @@
+"""Recipes: from pictures to a bundle, seeded, resumable. `classify` is the general one, the others are its settings."""

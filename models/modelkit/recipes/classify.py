@@ -1,0 +1,244 @@
+"""The general recipe: labelled pictures and settings in, a whole bundle out.
+
+`make_bundle` works for any data set of equal-sized pictures with at most 256 classes: hand it a `modelkit.data.Dataset`. The steps:
+teacher on A; ternary network on A, taught by it, once a seed; best seed on V; stages on B, each with the logits before it as
+fixed offset; curves on C; the test pictures last, once.
+"""
+
+import time
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from modelkit import calibrate, data, fold, stages, train
+from modelkit.bundle_writer import write_bundle
+from modelkit.recipes.work import Work, fingerprint, shown
+
+
+@dataclass(frozen=True)
+class RecipeSettings:
+    """Everything that decides the outcome besides the data and the seed."""
+
+    mandatory: train.TernarySettings
+    teacher: stages.StageSettings
+    stages: tuple
+    choose: int = 3000
+    calibrate: int = 6000
+    mandatory_share: float = 0.43
+    shipped_frames: int = 2000
+    random_frames: int = 10000
+    timing_runs: tuple = (2000, 2000, 400)
+
+
+@dataclass
+class Outcome:
+    """What was made, for the writer: all logits are float32 [depths, n, classes] from the integer files."""
+
+    name: str
+    version: str
+    dataset: data.Dataset
+    splits: data.Splits
+    settings: RecipeSettings
+    seed: int
+    network: object = None
+    networks: list = field(default_factory=list)
+    stage_files: list = field(default_factory=list)
+    notes: dict = field(default_factory=dict)
+    logits: dict = field(default_factory=dict)
+    labels: dict = field(default_factory=dict)
+    calibration: dict = field(default_factory=dict)
+    command: str = ""
+    seconds: float = 0.0
+
+
+def make_bundle(dataset, settings, out_dir, *, name, version="1", seed=0, seeds=3, command="", progress=None, work_dir=None):
+    """Train and write the bundle `out_dir`; returns the `Outcome`. Checkpoints lie in `work_dir` (default `<out_dir>.work`).
+
+    Raises data.DataError (too few pictures), stages.StageError (a stage that cannot be shipped as int8).
+    """
+    started = time.monotonic()
+    with shown(progress) as tell:
+        train.tensorflow(threads=2)
+        out = Outcome(name, version, dataset, None, settings, seed, command=command)
+        out.splits = data.split(
+            dataset.labels,
+            choose=settings.choose,
+            calibrate=settings.calibrate,
+            mandatory_share=settings.mandatory_share,
+            seed=seed,
+        )
+        parts = {k: (dataset.frames[rows], dataset.labels[rows]) for k, rows in vars(out.splits).items()}
+        work = Work(work_dir or f"{out_dir}.work", fingerprint(*(a for p in parts.values() for a in p)), tell)
+        _mandatory(out, work, parts, seeds)
+        _stages(out, work, parts)
+        _results(out, work, parts)
+        out.seconds = time.monotonic() - started
+        write_bundle(out, out_dir, work.progress)
+    return out
+
+
+def _mandatory(out, work, parts, seeds):
+    """Teacher, then one ternary network a seed; the best on V is the bundle's."""
+    settings, shape = out.settings, out.dataset.frames.shape[1:]
+    classes = len(out.dataset.classes)
+    frames, labels = parts["mandatory"]
+    key = [asdict(settings.teacher), out.seed]
+
+    def teach(say):
+        model = stages.build(shape, classes, settings.teacher, out.seed)
+        none = [np.zeros((len(parts[k][0]), classes), np.float32) for k in ("mandatory", "choose")]
+        score = stages.fit(
+            model, settings.teacher, (frames, labels, none[0]), (*parts["choose"], none[1]), out.seed, say
+        )
+        views = _mandatory_views(settings.mandatory, frames, out.seed)
+        return {"score": score, "soft": np.stack([_both_ways(model, v, settings.teacher.flips) for v in views])}
+
+    views_key = [settings.mandatory.teacher_views, settings.mandatory.reach, settings.mandatory.flips]
+    teacher = work.step("teacher", [*key, views_key], teach)
+    out.notes["teacher"] = tuple(float(v) for v in teacher["score"])
+    views = _mandatory_views(settings.mandatory, frames, out.seed)
+    for seed in range(out.seed, out.seed + seeds):
+        state = work.step(
+            f"mandatory-{seed}",
+            [key, asdict(settings.mandatory), seed],
+            lambda say, seed=seed: train_ternary(
+                shape, settings.mandatory, views, labels, teacher["soft"], parts["choose"], seed, say
+            ),
+        )
+        net = train.TernaryNet(shape, settings.mandatory, seed)
+        net.restore({k: v for k, v in state.items() if k != "score"})
+        out.networks.append((seed, fold.to_network(net), tuple(float(v) for v in state["score"])))
+    best = max(out.networks, key=lambda entry: entry[2][1])
+    out.notes["mandatory_seed"], out.network = best[0], best[1]
+
+
+def _mandatory_views(settings, frames, seed):
+    """uint8 [views, n, h, w, c]: the frames and random small shifts of them, the same for teacher and pupil."""
+    table = data.view_table(
+        *frames.shape[1:3], data.shifts_within(settings.reach), (False, True) if settings.flips else (False,)
+    )
+    rng = np.random.default_rng([seed, 7])
+    return np.stack([frames] + [data.augment(frames, table, rng) for _ in range(settings.teacher_views - 1)])
+
+
+def _both_ways(model, frames, flips):
+    """The teacher's logits, the mean over a picture and its mirror image."""
+    plain = stages.outputs(model, frames)
+    return (plain + stages.outputs(model, frames[:, :, ::-1])) / 2 if flips else plain
+
+
+def train_ternary(shape, settings, views, labels, soft, check, seed, say):
+    """The three phases; returns the state of the integer phase and `score` = (loss, accuracy) on `check`."""
+    net = train.TernaryNet(shape, settings, seed)
+    for phase, epochs, peak in zip(("float", "ternary", "integer"), settings.epochs, settings.rates, strict=True):
+        if phase == "ternary":
+            net.set_steps(views[0][:1000])
+            net.set_scales()
+        if phase == "integer":
+            fold.fold(net, views[0][:4000], labels[:4000])
+        train.fit_phase(net, phase, views, labels, soft, epochs=epochs, peak=peak, seed=seed, say=say)
+        score = stages.score(train.predict(net, phase, check[0]), check[1])
+        say(f"{phase}: on V loss {score[0]:.4f}, accuracy {score[1]:.4f}")
+    net.logit_shift = fold.best_logit_shift(train.predict(net, "integer", check[0]) * 2.0**net.logit_shift, check[1])
+    score = stages.score(train.predict(net, "integer", check[0]), check[1])
+    return {**net.state(), "score": score}
+
+
+def mandatory_logits(network, frames):
+    """Float32 [n, classes] of uint8 frames by the fast NumPy kernel."""
+    from modelkit.ternary.kernel import Kernel
+
+    return Kernel(network).batch(frames).astype(np.float32) * np.float32(2.0**-network.logit_shift)
+
+
+def _stages(out, work, parts):
+    """Each stage on B with the logits before it; the offsets of the next stage come from two half-trained folds."""
+    settings, shape = out.settings, out.dataset.frames.shape[1:]
+    frames, labels = parts["stages"]
+    check_frames, check_labels = parts["choose"]
+    key = [out.network.model_id, out.seed]
+    offsets = work.step("offsets", key, lambda say: {
+        k: mandatory_logits(out.network, parts[k][0]) for k in ("stages", "choose")
+    })  # fmt: skip
+    ahead, check = offsets["stages"], offsets["choose"]
+    out.notes["stages"] = []
+    for index, stage in enumerate(settings.stages, start=1):
+        name = f"stage{index}"
+        key = [*key, asdict(stage)]
+
+        def learn(say, stage=stage, ahead=ahead, check=check):
+            model = stages.build(shape, len(out.dataset.classes), stage, out.seed)
+            score = stages.fit(
+                model, stage, (frames, labels, ahead), (check_frames, check_labels, check), out.seed, say
+            )
+            file = stages.to_tflite(model, shape, stage, frames[:300])
+            return {"score": score, "model": np.frombuffer(file, np.uint8)}
+
+        result = work.step(name, key, learn)
+        file = result["model"].tobytes()
+        run = stages.Stage(file)
+        check_before = check
+        checked = work.step(f"{name}-on-v", key, lambda say, run=run: {"out": run.run(check_frames)})["out"]
+        before, after = stages.score(check, check_labels), stages.score(check + checked, check_labels)
+        shipped = after[0] < before[0]
+        out.notes["stages"].append({
+            "name": name, "before": before, "float": tuple(float(v) for v in result["score"]), "after": after,
+            "shipped": shipped, "macs": stage.macs(shape, len(out.dataset.classes)) * stage.views,
+            "operators": run.operators(),
+        })  # fmt: skip
+        if not shipped:
+            break
+        out.stage_files.append(file)
+        check = check + checked
+        if index < len(settings.stages):
+            given = (check_frames, check_labels, check_before)
+            ahead = ahead + work.step(f"{name}-folds", key, lambda say, stage=stage, ahead=ahead, given=given: {
+                "out": _folds(out, stage, frames, labels, ahead, given, say)
+            })["out"]  # fmt: skip
+
+
+def _folds(out, stage, frames, labels, ahead, check, say):
+    """Outputs float32 [n, classes] on B of copies of the stage that did not learn from the picture (two folds).
+
+    A stage is surer of pictures it learnt from; the next stage must learn from offsets like those it will meet.
+    """
+    shape, classes = frames.shape[1:], len(out.dataset.classes)
+    given = np.empty_like(ahead)
+    halves = np.array_split(np.arange(len(frames)), 2)
+    for i, (held, used) in enumerate((halves, halves[::-1])):
+        model = stages.build(shape, classes, stage, out.seed + 100 + i)
+        stages.fit(model, stage, (frames[used], labels[used], ahead[used]), check, out.seed + 100 + i, say)
+        table = stage.running_table(shape)
+        views = [stages.outputs(model, _view(frames[held], row)) for row in table]
+        given[held] = np.mean(views, axis=0)
+    return given
+
+
+def _view(frames, row):
+    n, h, w, c = frames.shape
+    return frames.reshape(n, h * w, c)[:, row].reshape(frames.shape)
+
+
+def _results(out, work, parts):
+    """Logits so far at every depth on C and, last of all, on the test pictures; curves from C."""
+    sets = {"calibrate": parts["calibrate"], "test": (out.dataset.test_frames, out.dataset.test_labels)}
+    runs = [stages.Stage(file) for file in out.stage_files]
+    key = [out.network.model_id, [fingerprint(np.frombuffer(f, np.uint8)) for f in out.stage_files]]
+    for name, (frames, labels) in sets.items():
+        def answer(say, frames=frames):
+            total = [mandatory_logits(out.network, frames)]
+            for run in runs:
+                total.append(total[-1] + run.run(frames))
+            return {"logits": np.stack(total)}
+
+        out.logits[name] = work.step(f"results-{name}", [*key, len(frames)], answer)["logits"]
+        out.labels[name] = labels
+    fit = len(out.labels["calibrate"]) // 2
+    out.calibration = calibrate.calibrate(out.logits["calibrate"], out.labels["calibrate"], fit)
+    out.notes["seeds_test"] = []
+    for seed, network, score in out.networks:
+        logits = work.step(f"test-{seed}", [network.model_id], lambda say, network=network: {
+            "logits": mandatory_logits(network, out.dataset.test_frames)
+        })["logits"]  # fmt: skip
+        right = int(np.sum(logits.argmax(axis=1) == out.dataset.test_labels))
+        out.notes["seeds_test"].append((seed, score, right, network.nonzeros))
