@@ -92,7 +92,7 @@ class Engine:
             self._handlers[event.kind](event)
         self._publish_due()
         for resource, free in self._free.items():
-            while free and self._start_one(resource, free):
+            while free and (self._mandatory[resource] or self._optional[resource]) and self._start_one(resource, free):
                 pass
         wake_ns = self._timers[0][0] if self._timers else NEVER_NS
         if wake_ns not in (self._wake_ns, NEVER_NS):
@@ -235,14 +235,14 @@ class Engine:
         unit = free.pop(0)
         self._started[resource, unit] = (job, self.now_ns)
         job.running = True
-        self._actions.append(Action("start", job=job.id, stage=job.done, resource=resource, unit=unit))
+        self._actions.append(Action("start", job.id, job.done, resource, unit))
         return True
 
     def _pop_mandatory(self, resource: str) -> Job | None:
         queue = self._mandatory[resource]
         while queue:
             job = heappop(queue)[3]
-            if not job.closed:
+            if not job.closed and (self.policy.splits or self.policy.keeps(job, self)):
                 return job
         return None
 

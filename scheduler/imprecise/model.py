@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 
@@ -109,12 +110,12 @@ class Stream:
         if flags != sorted(flags, reverse=True):
             raise ValueError(f"stream {self.name!r}: its mandatory stages must come before its optional ones")
 
-    @property
+    @cached_property
     def mandatory(self) -> int:
         """How many of the stages are mandatory."""
         return sum(stage.mandatory for stage in self.stages)
 
-    @property
+    @cached_property
     def deepest(self) -> int:
         """The depth of a complete answer: the number of optional stages."""
         return len(self.stages) - self.mandatory
@@ -165,8 +166,8 @@ class Action(NamedTuple):
 class Job:
     """One frame's inference in progress. Policies read it and never write it."""
 
-    __slots__ = ("closed", "confidence", "deadline_ns", "done", "frame", "id", "last", "needed", "publish_ns", "release_ns",
-                 "running", "stream", "stream_index")
+    __slots__ = ("_gains", "_gains_of", "closed", "confidence", "deadline_ns", "done", "frame", "id", "last", "needed", "publish_ns",
+                 "release_ns", "running", "stream", "stream_index")
 
     def __init__(self, id: int, stream_index: int, stream: Stream, frame: int, release_ns: int, guard_ns: int, needed: int):
         self.id = id
@@ -182,6 +183,8 @@ class Job:
         self.confidence = 0.0
         self.running = False
         self.closed = False  # published or missed
+        self._gains: list[float] = []
+        self._gains_of = (-1, -1)
 
     @property
     def depth(self) -> int:
@@ -194,7 +197,10 @@ class Job:
         return self.stream.stages[self.done]
 
     def gains(self) -> Sequence[float]:
-        """Expected total gain of each deeper depth, weighted by the stream; negative gains as they are."""
-        weight = self.stream.weight
-        deepest = self.last - self.stream.mandatory
-        return [weight * g for g in self.stream.reward.gains(self.depth, self.confidence, deepest)]
+        """Expected total gain of each deeper depth, weighted by the stream; negative gains as they are. Kept until a stage ends."""
+        if self._gains_of != (self.done, self.last):
+            weight, stream = self.stream.weight, self.stream
+            deepest = self.last - stream.mandatory
+            self._gains = [weight * g for g in stream.reward.gains(self.depth, self.confidence, deepest)]
+            self._gains_of = (self.done, self.last)
+        return self._gains

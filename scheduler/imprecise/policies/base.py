@@ -29,6 +29,10 @@ class Policy:
         """Whether this job, which has an answer, might get more; False publishes it at once."""
         return True
 
+    def keeps(self, job: Job, engine: Engine) -> bool:
+        """Whether to go on with a job at all; asked only of policies that do not split, before each of its stages."""
+        return True
+
     def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """The job of `ready` (never empty) whose next stage starts now on a free unit, or None to leave the unit idle.
 
