@@ -133,6 +133,7 @@ class Nursery:
             if other is not unit:
                 other.channel.close()
         realtime.pin(unit.cores)
+        realtime.nice()
         worker.serve(unit.channel, self._units.index(unit), unit.generation, self._slots, self._stages)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 PRIORITY = 50  # SCHED_FIFO priority of the dispatcher; the witness samples one above it, kernel interrupt threads have 50 too
+NICE = -15  # of a refinement worker
 _PR_SET_PDEATHSIG = 1
 _PR_SET_TIMERSLACK = 29
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
@@ -68,6 +69,15 @@ def fifo(priority: int = PRIORITY) -> Measure:
     return Measure("SCHED_FIFO", True, f"priority {priority}")
 
 
+def nice(value: int = NICE) -> Measure:
+    """A larger share of the core than other programs get, for what may use all of it and so must not be real-time."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, value)
+    except OSError as error:
+        return Measure("nice", False, f"{error.strerror}: allow it with `ulimit -e {20 - value}` or CAP_SYS_NICE")
+    return Measure("nice", True, str(value))
+
+
 def lock_memory() -> Measure:
     """Keep every page of this process in memory, those to come too."""
     measure = _call("mlockall", "current and future pages", "mlockall", _MCL_CURRENT | _MCL_FUTURE)
@@ -102,10 +112,10 @@ def place(cpus: int) -> tuple[int, list[list[int]]]:
     """Core of the dispatcher and cores of each of `cpus` workers, from those this process may use.
 
     Where there are `cpus + 1` cores or more every worker has one for itself; else workers share all but the dispatcher's, or,
-    on one core, that one.
+    on one core, that one. The dispatcher takes the last: the first one serves most interrupts.
     """
     cores = sorted(os.sched_getaffinity(0))
-    first, others = cores[0], cores[1:] or cores
+    first, others = cores[-1], cores[:-1] or cores
     if len(others) >= cpus:
         return first, [[others[i]] for i in range(cpus)]
     return first, [list(others) for _ in range(cpus)]

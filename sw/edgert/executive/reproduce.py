@@ -14,8 +14,12 @@ QUANTILE = 0.95
 
 
 def describe(streams: Sequence[Stream], resources: Mapping[str, int], policy: str, guard_ns: int,
-             blocking_ns: Optional[Mapping[str, int]] = None, quantile: float = QUANTILE) -> dict[str, Any]:
-    """Everything that `build` needs, as JSON values; rewards that streams share are written once."""
+             options: Optional[Mapping[str, Any]] = None, quantile: float = QUANTILE) -> dict[str, Any]:
+    """Everything that `build` needs, as JSON values; rewards that streams share are written once.
+
+    `options` are what admission wants of the engine: `blocking_ns`, `local_ns`, `yields`, as `Engine` takes them.
+    """
+    given = dict(options or {})
     rewards: list[Reward] = []
     entries = []
     for stream in streams:
@@ -25,7 +29,9 @@ def describe(streams: Sequence[Stream], resources: Mapping[str, int], policy: st
         entries.append({"name": stream.name, "period_ns": stream.period_ns, "deadline_ns": stream.deadline_ns, "jitter_ns": stream.jitter_ns,
                         "weight": stream.weight, "reward": rewards.index(stream.reward), "stages": stages})
     return {"streams": entries, "rewards": [_reward_out(r) for r in rewards], "resources": dict(resources), "policy": policy,
-            "guard_ns": guard_ns, "blocking_ns": dict(blocking_ns or {}), "quantile": quantile}
+            "guard_ns": guard_ns, "quantile": quantile, "blocking_ns": dict(given.get("blocking_ns") or {}),
+            "local_ns": [[i, k, ns] for (i, k), ns in (given.get("local_ns") or {}).items()],
+            "yields": {name: list(others) for name, others in (given.get("yields") or {}).items()}}
 
 
 def build(description: Mapping[str, Any]) -> Engine:
@@ -34,7 +40,8 @@ def build(description: Mapping[str, Any]) -> Engine:
     streams = [Stream(e["name"], e["period_ns"], e["deadline_ns"], tuple(Stage(**s) for s in e["stages"]), e["jitter_ns"], e["weight"],
                       rewards[e["reward"]]) for e in description["streams"]]
     return Engine(streams, description["resources"], policies.make(description["policy"]), description["guard_ns"],
-                  description["blocking_ns"], description["quantile"])
+                  description["blocking_ns"], description["quantile"], {(i, k): ns for i, k, ns in description["local_ns"]},
+                  description["yields"])
 
 
 def _curve_out(curve: Curve) -> dict[str, list[float]]:

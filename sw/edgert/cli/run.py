@@ -1,0 +1,140 @@
+"""`edgert run`: answer frames live, each before its deadline."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # before NumPy is imported: the dispatcher has one thread
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+MANUAL = """Answer frames live, each before its deadline, and say how it went.
+
+Every frame gets the mandatory answer of the ternary network, in time by proof under stated assumptions; what time is left before
+the deadline goes to TFLite refinement stages in worker processes, in the order that the policy chooses. The answer goes out at the
+deadline less the guard, with what is done by then.
+
+\b
+EXAMPLES
+  Two cameras (here: labelled pictures, so that accuracy is measured), 20 seconds, recorded:
+    edgert run fashion --source front=dataset:fashion --source rear=dataset:fashion --rate front=30 --rate rear=15 \\
+        --deadline 33ms --duration 20s --record runs/two.db
+  As many streams as would take 1.5 times the CPU given to refine everything:
+    edgert run fashion --source dataset:fashion --load 1.5 --policy threshold:theta=0.9 --duration 20s --record runs/t.db
+  The same streams, rates, deadline and seed as an earlier run, for a fair comparison:
+    edgert run fashion --like runs/t.db --policy fifo-gated --duration 20s --record runs/f.db
+    edgert compare runs/t.db runs/f.db
+  A video, until Ctrl-C:
+    edgert run fashion --source video:street.mp4 --rate 25 --deadline 40ms
+
+\b
+POLICIES
+  default          the one that won on validation scenarios
+  mandatory-only   publish the mandatory answer at once
+  fifo-gated       refine in order of arrival what still fits
+  least-confident  refine the least sure answer first
+  threshold        refine what is less sure than theta (threshold:theta=0.8)
+  depth-dp         plan the depths of all frames in hand by expected gain
+  monolithic       all stages or no answer, as most systems do; guarantees nothing and always runs as best effort
+
+\b
+ADMISSION
+  Before the start the mandatory parts are proven in time from their worst cases. What is not proven is refused (exit 3) with the
+  reason and the least deadline that would be admitted; --best-effort runs all the same and says so. Each assumption of the proof is
+  watched, and its violations are counted in the summary.
+
+\b
+STOPPING
+  --duration ends the run; so do SIGINT (Ctrl-C) and SIGTERM: the frames in hand are finished, the record is closed, the summary
+  printed. After `kill -9` the record is readable up to the last finished frame, and no process stays behind.
+
+\b
+EXIT CODES
+  0    the run ended as asked: after --duration, or, without --duration, when it was stopped
+  2    something on the command line cannot be right
+  3    it could not run, or was not admitted
+  4    it ran, but its figures do not count (INVALID: an emulated accelerator overshot its time)
+  130  SIGINT, 143 SIGTERM: stopped before --duration was over; the record is complete up to there
+"""
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@app.command(help=MANUAL)
+def run(  # noqa: PLR0917
+    bundle: str = typer.Argument(..., help="A bundle of the zoo by name (fashion), or the directory of one."),
+    source: list[str] = typer.Option([], "--source", metavar="[NAME=]SPEC", help="A stream and where its frames come from: "
+                                     "dataset:NAME or video:FILE. Repeat it for more streams. Default: the bundle's own pictures."),
+    rate: list[str] = typer.Option([], "--rate", metavar="[NAME=]FPS", help="Frames a second, of one stream or of all. Default: 30."),
+    deadline: Optional[str] = typer.Option(None, "--deadline", metavar="TIME", help="From capture to answer, with a unit. Default: 33ms."),
+    policy: Optional[str] = typer.Option(None, "--policy", metavar="P", help="Which optional stages run first; see POLICIES. Default: default."),
+    accelerator: str = typer.Option("auto", "--accelerator", help="Engine of the mandatory network: auto, litert, numpy or emulated. "
+                                    "auto takes the best that passes its self-test, and says which and why."),
+    cpus: int = typer.Option(1, "--cpus", help="Worker processes for refinement, each on a core of its own where there are enough."),
+    duration: Optional[str] = typer.Option(None, "--duration", metavar="TIME", help="How long frames are released. Default: until stopped."),
+    record: Optional[Path] = typer.Option(None, "--record", metavar="FILE", help="Keep the run record: every frame, stage and decision."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run record that is there."),
+    as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON (docs/json.md)."),
+    load: float = typer.Option(0.0, "--load", metavar="L", help="Measure the stages, then make as many streams of at most 60 frames/s as "
+                               "need L times the CPU given to refine everything. Takes one --source and no --rate."),
+    like: Optional[Path] = typer.Option(None, "--like", metavar="RUN", help="Streams, rates, deadline, load and seed of an earlier run."),
+    seed: int = typer.Option(0, "--seed", help="Which pictures are drawn, and the phases of the streams."),
+    guard: Optional[str] = typer.Option(None, "--guard", metavar="TIME", help="An answer goes out this long before its deadline. Default: "
+                                        "1 ms for a late wake-up and the worst case of the mandatory stage."),
+    best_effort: bool = typer.Option(False, "--best-effort", help="Run without a proof that the mandatory parts are in time."),
+) -> None:
+    """See MANUAL."""
+    from ..errors import EdgertError, UsageError
+    from ..executive import options
+
+    if cpus < 1 or cpus > 64:
+        raise UsageError(f"--cpus {cpus}: expected 1 to 64", "give the number of refinement workers")
+    if not 0 <= load <= 1000 or load != load:
+        raise UsageError(f"--load {load}: expected a number above 0", "write it like --load 1.5")
+    given = options.Options(
+        bundle=bundle, streams=options.streams(source, rate, load), policy=policy or "default", accelerator=accelerator, cpus=cpus,
+        deadline_ns=options.duration(deadline, "--deadline") if deadline else 0,
+        duration_ns=options.duration(duration, "--duration") if duration else 0,
+        guard_ns=options.duration(guard, "--guard") if guard else 0, load=load, seed=seed, best_effort=best_effort, record=record,
+        overwrite=overwrite, argv=tuple(sys.argv[1:]))
+    if like is not None:
+        if source or rate or load or deadline:
+            raise UsageError("--like takes streams, rates, deadline and load from a run", "leave out --source, --rate, --load and --deadline")
+        given = options.like(given, like)
+
+    from ..executive import live
+    from ..results import summary
+    from ..results.record import Run
+
+    outcome = live.run(given, _say)
+    try:
+        with Run(outcome.record) as stored:
+            figures = summary.summarise(stored)
+        if not outcome.kept:
+            figures["run"] = None
+        print(json.dumps(figures, indent=1) if as_json else summary.render(figures))
+        sys.stdout.flush()
+    except EdgertError:
+        if not outcome.records_lost:
+            raise
+        _say(f"no summary: {outcome.records_lost} records were lost")
+    finally:
+        outcome.clean()
+    if outcome.records_lost:
+        _say(f"{outcome.records_lost} records could not be written: the record is incomplete")
+    if outcome.policy_fault:
+        _say(f"the policy was switched off during the run: {outcome.policy_fault}")
+    if outcome.stopped_by and given.duration_ns:
+        raise typer.Exit(128 + outcome.stopped_by)
+    if outcome.invalid:
+        _say(f"INVALID: {outcome.invalid}")
+        raise typer.Exit(4)
