@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ..model import Job
 
 
+Option = tuple[float, "Job", list[tuple[int, float]]]
+"""Best gain per ns, the job, and (time in ns, expected gain) of each depth that is worth something."""
+
+
 class DepthDP(Policy):
     """Rule: choose depths that maximise the expected gain, all in time; start the planned job with the densest next step.
 
@@ -38,9 +42,10 @@ class DepthDP(Policy):
         """The densest job of the best plan."""
         now_ns = engine.now_ns
         workers = max(1, len(engine.free_in_ns(ready[0].next_stage.resource)))
-        options = []
+        options: list[Option] = []
         for job in ready:
-            time_ns, best, steps = 0, 0.0, []
+            time_ns, best = 0, 0.0
+            steps: list[tuple[int, float]] = []
             for stage, gain in zip(job.stream.stages[job.done:job.last], job.gains()):
                 time_ns += engine.estimate_ns(stage)
                 if now_ns + time_ns > job.publish_ns:
@@ -53,13 +58,13 @@ class DepthDP(Policy):
         if not options:
             return None
         options.sort(key=lambda option: (-option[0], option[1].deadline_ns, option[1].id))
-        chosen = self._plan(options[:self.jobs], now_ns, workers)
+        chosen = self.plan(options[:self.jobs], now_ns, workers)[1]
         self._learn(options, chosen)
         planned = [option[1] for option in options if option[1].id in chosen]
         return planned[0] if planned else options[0][1]
 
-    def _plan(self, options: list[tuple[float, Job, list[tuple[int, float]]]], now_ns: int, workers: int) -> set[int]:
-        """Ids of the jobs that the best plan refines."""
+    def plan(self, options: Sequence[Option], now_ns: int, workers: int = 1) -> tuple[float, set[int]]:
+        """The net gain of the best plan and the ids of the jobs that it refines; exact while `plans` are enough."""
         price = self.price
         plans: list[tuple[int, float, tuple[int, ...]]] = [(0, 0.0, ())]
         for _, job, steps in sorted(options, key=lambda option: (option[1].publish_ns, option[1].id)):
@@ -79,9 +84,9 @@ class DepthDP(Policy):
             if len(plans) > self.plans:  # keep the best and an even sample of the cheaper ones
                 step = (len(plans) - 1) / (self.plans - 1)
                 plans = [plans[round(i * step)] for i in range(self.plans)]
-        return set(plans[-1][2])
+        return plans[-1][1], set(plans[-1][2])
 
-    def _learn(self, options: list[tuple[float, Job, list[tuple[int, float]]]], chosen: set[int]) -> None:
+    def _learn(self, options: Sequence[Option], chosen: set[int]) -> None:
         """Move the price towards the densest job left out, or towards 0 when all were planned."""
         left = max((density for density, job, _ in options if job.id not in chosen), default=0.0)
         self.price += self.rate * (left - self.price)
