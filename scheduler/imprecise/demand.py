@@ -1,0 +1,346 @@
+"""Is a set of sporadic tasks always in time on one resource? Processor-demand analysis, in integer time.
+
+A task (C, T, D, J) releases jobs at least T apart; each arrives at most J after its release, in order, needs at most C of the
+resource and is due D after its release. In any interval of length t, jobs that arrive and fall due in it need at most
+
+    dbf(t) = sum_i max(0, floor((t + J_i - D_i) / T_i) + 1) C_i
+
+and under non-preemptive EDF one job due later may have started just before: B(t) = max{C_j - 1 : D_j - J_j > t}. All deadlines
+are met if and only if dbf(t) + B(t) <= t at every step t = D_i - J_i + k T_i (Jeffay, Stanat and Martel, RTSS 1991; George,
+Rivierre and Spuri, INRIA RR-2966, 1996; jitter as in Spuri, RR-2772, 1996). "Only if": where it fails, all tasks released
+together and as late as J allows, one time unit after the blocking job, miss a deadline. That pattern is the counter-example.
+
+Steps beyond a *horizon* need no look; there are three, and the least is taken (q: other blocking, like an optional stage's):
+
+    busy period    h with sum_i ceil((h + J_i) / T_i) C_i + q <= h:  dbf(t) <= h - q + dbf(t - h) for t >= h
+    utilisation    h >= D_i - J_i with sum_i U_i (T_i + J_i - D_i) + q <= h (1 - U)
+    hyperperiod    h = max(D_i - J_i) + lcm(T_i):  dbf(t + lcm) - dbf(t) = U lcm <= lcm from there on
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, lcm
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MAX_STEPS = 1_000_000  # demand steps looked at before the answer is NotProven
+UNLIMITED_NS = 1 << 62
+_LARGEST_NS = 1 << 60
+_RESOURCES = ("np-edf", "p-edf")
+
+
+class Task(NamedTuple):
+    """A sporadic task, integer nanoseconds. `deadline_ns` 0: the period. `piece_ns`: its longest part that is not interrupted
+    (0: all of `cost_ns`), as when two stages in a row run on the same resource."""
+
+    cost_ns: int
+    period_ns: int
+    deadline_ns: int = 0
+    jitter_ns: int = 0
+    piece_ns: int = 0
+
+
+class Arrival(NamedTuple):
+    """One job of a concrete pattern: the index of its task, its release, and when it arrives (at most the jitter later)."""
+
+    task: int
+    release_ns: int
+    arrival_ns: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Every deadline is met: at the tightest step `t_ns`, demand_ns + block_ns <= capacity_ns, and all steps were looked at.
+
+    `blocking_ns` is the other work allowed for (an optional stage, counted whole). `horizon_ns` and `horizon` are the witness
+    that later steps need no look. `capacity_ns` is t_ns on one unit. `recheck` verifies all of it by other means.
+    """
+
+    tasks: tuple[Task, ...]
+    resource: str
+    units: int
+    blocking_ns: int
+    horizon_ns: int
+    horizon: str
+    t_ns: int
+    demand_ns: int
+    block_ns: int
+    capacity_ns: int
+
+    @property
+    def slack_ns(self) -> int:
+        """What is left at the tightest step."""
+        return self.capacity_ns - self.demand_ns - self.block_ns
+
+
+@dataclass(frozen=True)
+class CounterExample:
+    """A legal pattern in which a deadline is missed if every job takes its cost: by `t_ns` after the jobs' common arrival
+    demand_ns + block_ns is due, which is more than t_ns."""
+
+    tasks: tuple[Task, ...]
+    arrivals: tuple[Arrival, ...]
+    t_ns: int
+    demand_ns: int
+    block_ns: int
+
+
+@dataclass(frozen=True)
+class NotProven:
+    """Neither shown to be in time nor shown to miss, and why."""
+
+    reason: str
+
+
+Verdict = Certificate | CounterExample | NotProven
+
+
+def admit(tasks: Sequence[Sequence[int]], resource: str = "np-edf", units: int = 1, blocking_ns: int = 0,
+          max_steps: int = MAX_STEPS) -> Verdict:
+    """Prove that a set of tasks is in time on a resource, or show a miss, or say why neither.
+
+    `tasks`: `Task` or (C, T[, D = T[, J = 0]]), integer ns. `resource`: "np-edf" (non-preemptive, as the engine runs mandatory
+    stages) or "p-edf" (preemptive). Exact on one unit, but for the budget of `max_steps`. On `units` > 1 (np-edf: any free unit
+    takes the earliest deadline) a sufficient test answers Certificate or NotProven, and a counter-example only where a job
+    cannot even be in time alone. `blocking_ns`: other work that may be in the way once. Raises ValueError for a malformed task.
+    """
+    set_ = _tasks(tasks)
+    if resource not in _RESOURCES:
+        raise ValueError(f"unknown resource {resource!r}; there are {', '.join(_RESOURCES)}")
+    if units < 1 or blocking_ns < 0 or (units > 1 and resource != "np-edf"):
+        raise ValueError("units >= 1 (several for np-edf only), blocking not negative")
+    if not set_:
+        return Certificate((), resource, units, blocking_ns, 0, "no task", 0, 0, 0, 0)
+    for i, task in enumerate(set_):
+        first = task.deadline_ns - task.jitter_ns
+        if task.cost_ns > first:
+            return CounterExample(set_, (Arrival(i, 0, task.jitter_ns),), first, task.cost_ns, 0)
+    if units > 1:
+        return _admit_global(set_, units, blocking_ns)
+    load = sum((Fraction(t.cost_ns, t.period_ns) for t in set_), Fraction(0))
+    if load > 1:
+        room = sum((Fraction(t.cost_ns, t.period_ns) * (t.deadline_ns - t.jitter_ns) for t in set_), Fraction(0))
+        horizon_ns, horizon = ceil(room / (load - 1)) + max(t.period_ns for t in set_), "overload"
+    else:
+        horizon_ns, horizon = _horizon(set_, blocking_ns, load)
+    last = max(horizon_ns, *(t.deadline_ns - t.jitter_ns for t in set_))
+    count = sum((last - (t.deadline_ns - t.jitter_ns)) // t.period_ns + 1 for t in set_)
+    if last > _LARGEST_NS:
+        return NotProven(f"the load is {float(load):.9g}: too close to 1 for a bounded analysis")
+    tightest: tuple[int, int, int] | None = None
+    for t, demand, block in _steps(set_, resource, blocking_ns, last, max_steps):
+        slack = t - demand - block
+        late = np.flatnonzero(slack < 0)
+        if late.size:
+            return _refuse(set_, int(t[late[0]]), int(demand[late[0]]), int(block[late[0]]), resource)
+        k = int(slack.argmin())
+        if tightest is None or int(slack[k]) < tightest[0] - tightest[1] - tightest[2]:
+            tightest = int(t[k]), int(demand[k]), int(block[k])
+    if count > max_steps or tightest is None:
+        return NotProven(f"the load is {float(load):.9g}: {count} demand steps to look at, more than {max_steps}")
+    return Certificate(set_, resource, 1, blocking_ns, horizon_ns, horizon, *tightest, tightest[0])
+
+
+def longest_optional_stage(tasks: Sequence[Sequence[int]], units: int = 1, resource: str = "np-edf",
+                           max_steps: int = MAX_STEPS) -> int:
+    """The longest uninterrupted other work, ns, that may be in the way once without making these tasks late.
+
+    On one unit the largest q with dbf(t) + q <= t at every demand step t; 0 where the tasks are not admitted. On several, the
+    largest q with which the sufficient test still holds when each unit runs one such stage.
+    """
+    set_ = _tasks(tasks)
+    if not set_:
+        return UNLIMITED_NS
+    if not isinstance(admit(set_, resource, units, 0, max_steps), Certificate):
+        return 0
+    low, high = 0, min(t.deadline_ns - t.jitter_ns - t.cost_ns for t in set_) + 1
+    while high - low > 1:  # each answer is a certificate, so what is returned is proven
+        middle = (low + high) // 2
+        if isinstance(admit(set_, resource, units, middle, max_steps), Certificate):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def least_deadline(tasks: Sequence[Sequence[int]], resource: str = "np-edf", units: int = 1, max_steps: int = 100_000,
+                   admitted: Callable[[int], bool] | None = None) -> int | None:
+    """The least relative deadline, ns, common to all tasks, with which they would be admitted; None: no deadline helps.
+
+    With one deadline for all EDF serves in order of release, whatever the deadline, so a longer one never harms and bisection
+    finds the least. `admitted` replaces the test of one deadline (for several resources).
+    """
+    set_ = _tasks(tasks)
+    if not set_ or sum(Fraction(t.cost_ns, t.period_ns) for t in set_) > units:
+        return None
+
+    def alone(deadline_ns: int) -> bool:
+        return isinstance(admit([t._replace(deadline_ns=deadline_ns) for t in set_], resource, units, 0, max_steps), Certificate)
+
+    test = admitted or alone
+    low = max(t.cost_ns + t.jitter_ns for t in set_) - 1
+    high = 2 * low + 2
+    while not test(high):
+        low, high = high, 2 * high
+        if high > _LARGEST_NS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if test(middle) else (middle, high)
+    return high
+
+
+def recheck(certificate: Certificate) -> bool:
+    """Verify a certificate without the code that made it: exact fractions, and a walk from step to step that adds up costs."""
+    c = certificate
+    if not c.tasks:
+        return c.demand_ns == c.block_ns == c.capacity_ns == 0
+    piece = [t.piece_ns or t.cost_ns for t in c.tasks]
+    first = [t.deadline_ns - t.jitter_ns for t in c.tasks]
+    load = sum(Fraction(t.cost_ns, t.period_ns) for t in c.tasks)
+    if c.units > 1:
+        terms = []
+        for task, x in zip(c.tasks, first, strict=True):
+            work = sum(len(range(0, x, t.period_ns)) * t.cost_ns for t in c.tasks) - task.cost_ns
+            carried = [t.cost_ns - 1 for t in c.tasks if t.deadline_ns > x] + c.units * [c.blocking_ns]
+            top = sum(heapq.nlargest(c.units, carried))
+            capacity = c.units * (x - task.cost_ns + 1) - 1
+            terms.append((capacity - work - top, (x, work, top, capacity)))
+        found4 = (c.t_ns, c.demand_ns, c.block_ns, c.capacity_ns)
+        return all(slack >= 0 for slack, _ in terms) and found4 in [v for s, v in terms if s == min(terms)[0]]
+    h = c.horizon_ns
+    if c.horizon == "busy period":
+        valid = h > 0 and sum(-(-(h + t.jitter_ns) // t.period_ns) * t.cost_ns for t in c.tasks) + c.blocking_ns <= h
+    elif c.horizon == "utilisation":
+        rest = sum(Fraction(t.cost_ns, t.period_ns) * (t.period_ns - f) for t, f in zip(c.tasks, first, strict=True))
+        valid = h >= max(first) and rest + c.blocking_ns <= h * (1 - load)
+    else:
+        valid = c.horizon == "hyperperiod" and h >= max(first) + lcm(*(t.period_ns for t in c.tasks))
+    heap = [(f, i) for i, f in enumerate(first)]
+    heapq.heapify(heap)
+    demand, least, found = 0, None, (0, 0, 0)
+    while heap[0][0] <= max(h, *first):
+        t = heap[0][0]
+        while heap[0][0] == t:
+            i = heap[0][1]
+            demand += c.tasks[i].cost_ns
+            heapq.heapreplace(heap, (t + c.tasks[i].period_ns, i))
+        others = [p - 1 for p, f in zip(piece, first, strict=True) if f > t and c.resource == "np-edf"]
+        block = max([c.blocking_ns, *others])
+        if demand + block > t:
+            return False
+        if least is None or t - demand - block < least:
+            least, found = t - demand - block, (t, demand, block)
+    return valid and load <= 1 and min(first) > 0 and found == (c.t_ns, c.demand_ns, c.block_ns) and c.capacity_ns == c.t_ns
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------
+
+
+def _tasks(tasks: Sequence[Sequence[int]]) -> tuple[Task, ...]:
+    """Check and complete. Raises ValueError."""
+    out = []
+    for given in tasks:
+        task = Task(*(int(v) for v in given))
+        task = task._replace(deadline_ns=task.deadline_ns or task.period_ns)
+        if task.cost_ns < 1 or task.period_ns < 1 or task.deadline_ns < 1 or task.jitter_ns < 0:
+            raise ValueError(f"{task}: cost, period and deadline are positive, jitter is not negative")
+        if not 0 <= task.piece_ns <= task.cost_ns:
+            raise ValueError(f"{task}: a piece is no longer than the cost")
+        out.append(task)
+    return tuple(out)
+
+
+def _horizon(tasks: tuple[Task, ...], blocking_ns: int, load: Fraction) -> tuple[int, str]:
+    """The least horizon of the three; load <= 1."""
+    first = max(t.deadline_ns - t.jitter_ns for t in tasks)
+    best = first + lcm(*(t.period_ns for t in tasks)), "hyperperiod"
+    if load < 1:
+        rest = sum(Fraction(t.cost_ns, t.period_ns) * (t.period_ns + t.jitter_ns - t.deadline_ns) for t in tasks)
+        best = min(best, (max(first, ceil((rest + blocking_ns) / (1 - load))), "utilisation"))
+    h = blocking_ns + sum(t.cost_ns for t in tasks)
+    for _ in range(10_000):
+        longer = blocking_ns + sum(-(-(h + t.jitter_ns) // t.period_ns) * t.cost_ns for t in tasks)
+        if longer == h:
+            return min(best, (h, "busy period"))
+        h = longer
+        if h >= best[0]:
+            break
+    return best
+
+
+def _steps(tasks: tuple[Task, ...], resource: str, blocking_ns: int, last: int,
+           budget: int) -> Iterator[tuple[Any, Any, Any]]:
+    """Demand steps in order, with dbf and blocking, as int64 arrays of some 10,000, up to `last` or about `budget` steps."""
+    first = np.array([t.deadline_ns - t.jitter_ns for t in tasks], dtype=np.int64)
+    period = np.array([t.period_ns for t in tasks], dtype=np.int64)
+    cost = np.array([t.cost_ns for t in tasks], dtype=np.int64)
+    order = np.argsort(first, kind="stable")
+    pieces = np.array([(tasks[i].piece_ns or tasks[i].cost_ns) - 1 for i in order] + [0], dtype=np.int64)
+    behind = np.maximum.accumulate(pieces[::-1])[::-1] if resource == "np-edf" else np.zeros_like(pieces)
+    width = max(int(period.min()), int(10_000 / float((1 / period).sum())))
+    start, seen = int(first.min()) - 1, 0
+    while start < last and seen < budget:
+        end = min(last, start + width)
+        low = np.maximum(0, -((first - start - 1) // period))  # the first k with first + k period > start
+        high = (end - first) // period  # the last with <= end
+        t = np.unique(np.concatenate([first[i] + period[i] * np.arange(low[i], high[i] + 1) for i in range(len(tasks))]))
+        if t.size:
+            demand = np.zeros_like(t)
+            for i in range(len(tasks)):
+                demand += np.maximum(0, (t - first[i]) // period[i] + 1) * cost[i]
+            yield t, demand, np.maximum(blocking_ns, behind[np.searchsorted(first[order], t, side="right")])
+        seen += int(t.size)
+        start = end
+
+
+def _refuse(tasks: tuple[Task, ...], t: int, demand: int, block: int, resource: str) -> CounterExample | NotProven:
+    """The pattern that breaks the inequality at step t: all together, as late as they may, behind the blocking job."""
+    first = [task.deadline_ns - task.jitter_ns for task in tasks]
+    blocker, room = -1, 0
+    if demand <= t:
+        longest = [(task.piece_ns or task.cost_ns, -i) for i, task in enumerate(tasks) if first[i] > t and resource == "np-edf"]
+        room, blocker = (max(longest)[0] - 1, -max(longest)[1]) if longest else (0, -1)
+        if demand + room <= t:
+            return NotProven(f"{demand} ns of work can fall due within {t} ns, and other work of {block} ns be in the way")
+        if room + 1 < tasks[blocker].cost_ns:
+            return NotProven(f"{demand} ns of work can fall due within {t} ns, and a piece of {room + 1} ns be in the way")
+    if sum((t - f) // task.period_ns + 1 for task, f in zip(tasks, first, strict=True) if f <= t) > 100_000:
+        return NotProven(f"{demand} ns of work can fall due within {t} ns; that pattern has too many jobs to write down")
+    shift = max([1, *(task.jitter_ns for task, f in zip(tasks, first, strict=True) if f <= t)])
+    arrivals = [] if blocker < 0 else [Arrival(blocker, shift - 1, shift - 1)]
+    for i, task in enumerate(tasks):
+        for k in range((t - first[i]) // task.period_ns + 1 if first[i] <= t else 0):
+            due = k * task.period_ns - task.jitter_ns
+            arrivals.append(Arrival(i, shift + due, shift + max(0, due)))
+    arrivals.sort(key=lambda a: (a.arrival_ns, a.release_ns, a.task))
+    return CounterExample(tasks, tuple(arrivals), t, demand, room)
+
+
+def _global_terms(tasks: tuple[Task, ...], k: int, units: int, blocking_ns: int) -> tuple[int, int, int, int]:
+    """(window, demand, blocking, capacity) of task k on several units; in time where demand + blocking <= capacity.
+
+    Take the job that misses the earliest deadline, and the last X = D_k - J_k before it. It waits, and all units are busy, for
+    more than X - C_k of them; with work of jobs due in that window (all due before it are done), ceil(X / T_i) of task i at most
+    and itself left out, and with what runs at its start and is due later, on each unit one at most. After Baruah, "The
+    non-preemptive scheduling of periodic tasks upon multiprocessors" (Real-Time Systems 32, 2006), in a coarser form.
+    """
+    x = tasks[k].deadline_ns - tasks[k].jitter_ns
+    demand = sum(-(-x // t.period_ns) * t.cost_ns for t in tasks) - tasks[k].cost_ns
+    carried = sorted([t.cost_ns - 1 for t in tasks if t.deadline_ns > x] + [blocking_ns] * units, reverse=True)
+    return x, demand, sum(carried[:units]), units * (x - tasks[k].cost_ns + 1) - 1
+
+
+def _admit_global(tasks: tuple[Task, ...], units: int, blocking_ns: int) -> Certificate | NotProven:
+    if any(0 < t.piece_ns < t.cost_ns for t in tasks):
+        return NotProven("stages in a row on a resource with several units are not analysed")
+    terms = [_global_terms(tasks, k, units, blocking_ns) for k in range(len(tasks))]
+    x, demand, block, capacity = min(terms, key=lambda v: v[3] - v[1] - v[2])
+    if demand + block > capacity:
+        return NotProven(f"up to {demand + block} ns of other work within {x} ns on {units} units, where {capacity} ns would do")
+    return Certificate(tasks, "np-edf", units, blocking_ns, x, "window", x, demand, block, capacity)
