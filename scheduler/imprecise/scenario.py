@@ -33,6 +33,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,6 +181,7 @@ def parse(data: dict[str, Any], path: Path, resolve: Resolver | None = None, loa
     blocking_ns = {name: blocking.duration(name) for name in blocking.data if _known(name, units, blocking)}
     streams = top.tables("stream")
     top.finish()
+    resolve = lru_cache(maxsize=None)(resolve) if resolve else None
     if factor and len(streams) != 1:
         raise ScenarioError(f"{path}: stream: found {len(streams)} streams, expected exactly one to copy where a load is given")
     sources: list[Source] = []

@@ -10,9 +10,7 @@ Arrivals, durations and pictures are draws indexed by (seed, stream, frame, stag
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
@@ -21,22 +19,13 @@ from numpy.typing import NDArray
 
 from .draws import draw_items, key_of, uniforms
 from .engine import NEVER_NS, Engine
-from .model import Action, Event
+from .model import Event
 from .policies import make
 from .policies.base import Policy
 from .scenario import Scenario, Source
+from .simulation import ANSWERED, BUCKETS, FRAME_DTYPE, MISSED, Log, Simulation, StageRow, StreamTotals
 
 CHUNK = 8192  # frames drawn at once, of all streams together
-BUCKETS = 6  # latency histogram: 2^BUCKETS buckets an octave, so a relative error below 1.6 %
-ANSWERED, MISSED = 0, 1
-
-FRAME_DTYPE = np.dtype([
-    ("stream", "i4"), ("frame", "i8"), ("item", "i8"), ("job", "i8"), ("release_ns", "i8"), ("arrival_ns", "i8"),
-    ("deadline_ns", "i8"), ("completed_ns", "i8"), ("published_ns", "i8"), ("depth", "i2"), ("status", "i1"),
-    ("confidence", "f8"), ("utility", "f8"), ("correct", "i1"),
-])
-"""A row a frame, as in the table `frames` of a run record: `completed_ns`, `published_ns`, `depth` and `item` are -1 where there
-is none, `status` is ANSWERED or MISSED, `correct` -1 without a label. Row i is job i: rows of two policies pair up."""
 
 
 class StageFault(NamedTuple):
@@ -64,144 +53,22 @@ class ResourceFault(NamedTuple):
     kind: str = "lost"
 
 
-class StageRow(NamedTuple):
-    """A stage that was started: a row of the table `stages` of a run record."""
-
-    job: int
-    stage: str
-    resource: str
-    unit: int
-    start_ns: int
-    end_ns: int
-    status: str  # "done", "failed", "abandoned", "late" (after its job was closed)
-    confidence: float
-
-
-class Log:
-    """Every step and stage of a simulation, in memory. Subclass it to write them elsewhere as they come."""
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[int, list[Event], list[Action]]] = []
-        self.stages: list[StageRow] = []
-
-    def step(self, now_ns: int, events: list[Event], actions: list[Action]) -> None:
-        """One call of the engine and its answer."""
-        self.steps.append((now_ns, events, actions))
-
-    def stage(self, row: StageRow) -> None:
-        """One stage that ended."""
-        self.stages.append(row)
-
-
-@dataclass
-class StreamTotals:
-    """Counters of one stream: `answered[d]` by depth; sums over its answered frames."""
-
-    name: str
-    weight: float
-    answered: list[int]
-    missed: int = 0
-    utility: float = 0.0
-    correct: int = 0
-    labelled: bool = False
-    longest_misses: int = 0  # in a row
-
-    @property
-    def captured(self) -> int:
-        """Frames released; answered and missed add up to it."""
-        return sum(self.answered) + self.missed
-
-
-@dataclass
-class Simulation:
-    """What came out. `frames` (dtype FRAME_DTYPE, in order of arrival) is None in streaming mode; counters are always there."""
-
-    scenario: str
-    policy: str
-    seed: int
-    streams: list[StreamTotals]
-    frames: NDArray[Any] | None
-    end_ns: int = 0
-    steps: int = 0
-    discarded: int = 0  # stages that ended after their job was closed
-    policy_fault: str = ""
-    busy_ns: dict[str, int] = field(default_factory=dict)  # of each resource, all units together
-    _latency: dict[int, int] = field(default_factory=dict, repr=False)  # histogram, in streaming mode
-
-    @property
-    def captured(self) -> int:
-        """Frames released in all streams."""
-        return sum(stream.captured for stream in self.streams)
-
-    @property
-    def missed(self) -> int:
-        """Frames without an answer by their deadline."""
-        return sum(stream.missed for stream in self.streams)
-
-    @property
-    def answered(self) -> list[int]:
-        """Answered frames by depth, of all streams."""
-        deepest = max(len(stream.answered) for stream in self.streams)
-        return [sum(s.answered[d] for s in self.streams if d < len(s.answered)) for d in range(deepest)]
-
-    @property
-    def utility(self) -> float:
-        """Expected correctness a frame (a missed one counts 0), frames weighted by their stream."""
-        weight = sum(stream.weight * stream.captured for stream in self.streams)
-        return sum(stream.weight * stream.utility for stream in self.streams) / weight if weight else 0.0
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the labelled frames that were answered right (a missed one is wrong); nan without labels."""
-        labelled = sum(stream.captured for stream in self.streams if stream.labelled)
-        return sum(stream.correct for stream in self.streams) / labelled if labelled else float("nan")
-
-    def latency_ns(self, share: float) -> float:
-        """A quantile of publication minus capture over the answered frames; nan if none. Nearest rank; to 1.6 % in streaming mode."""
-        total = sum(self.answered)
-        if not total:
-            return float("nan")
-        rank = min(total - 1, int(share * total))
-        if self.frames is not None:
-            done = self.frames[self.frames["status"] == ANSWERED]
-            return float(np.partition(done["published_ns"] - done["release_ns"], rank)[rank])
-        for bucket in sorted(self._latency):
-            rank -= self._latency[bucket]
-            if rank < 0:
-                break
-        shift = max(0, (bucket >> BUCKETS) - 1)
-        return (bucket - (shift << BUCKETS) + (0.5 if shift else 0.0)) * 2.0**shift
-
-    def summary(self) -> dict[str, Any]:
-        """The figures, ready for JSON."""
-        return {
-            "scenario": self.scenario, "policy": self.policy, "seed": self.seed, "captured": self.captured,
-            "answered": self.answered, "missed": self.missed, "dropped": 0, "utility": self.utility,
-            "accuracy": _none(self.accuracy),
-            "latency_p50_ns": _none(self.latency_ns(0.5)), "latency_p99_ns": _none(self.latency_ns(0.99)),
-            "longest_misses": max(stream.longest_misses for stream in self.streams), "discarded_stages": self.discarded,
-            "policy_fault": self.policy_fault, "end_ns": self.end_ns, "busy_ns": dict(self.busy_ns),
-        }
-
-
-def _none(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
 def simulate(scenario: Scenario, policy: Policy | str, seed: int = 0, frames: int = 1000, *, rows: bool = True,
-             log: Log | None = None, faults: Sequence[StageFault | ResourceFault] = (), quantile: float = 0.95,
-             progress: Callable[[int], None] | None = None) -> Simulation:
+             log: Log | None = None, faults: Sequence[StageFault | ResourceFault] = (),
+             options: Mapping[str, Any] | None = None, progress: Callable[[int], None] | None = None) -> Simulation:
     """Simulate until the first `frames` frames, of all streams together in order of arrival, are closed.
 
     `rows=False` is the streaming mode: counters only, memory does not grow with `frames`. `log` receives every step and stage.
-    `quantile` is the engine's, of stage durations. `progress` is called with the number of frames released so far, now and then.
+    `options` go to the engine (`quantile`, what admission found); the scenario's blocking limits hold where they have none.
+    `progress` is called with the number of frames released so far, now and then.
     A policy object must be fresh. Raises ValueError for frames < 1 or a fault that names nothing.
     """
     spec = policy if isinstance(policy, str) else policy.name
     policy = make(policy) if isinstance(policy, str) else policy
     if frames < 1:
         raise ValueError(f"frames: found {frames}, expected at least 1")
-    engine = Engine(scenario.streams, scenario.resources, policy, scenario.guard_ns, scenario.blocking_ns, quantile)
+    settings = {"blocking_ns": scenario.blocking_ns, **(options or {})}
+    engine = Engine(scenario.streams, scenario.resources, policy, scenario.guard_ns, **settings)
     run = _Run(scenario, engine, seed, frames, rows, log, progress)
     run.inject(faults)
     run.loop()
@@ -231,7 +98,13 @@ class _Run:
         self.given_up: dict[tuple[str, int], int] = {}  # abandoned units, and how long they are gone
         self.started: dict[tuple[str, int], int] = {}  # start of what runs on a unit; kept for faults and the log
         self.live: dict[int, _Frame] = {}  # open jobs
-        self.worlds = [_World(source) for source in scenario.sources]
+        tables: dict[tuple[int, ...], _Tables] = {}  # copies of a stream share theirs
+        self.worlds: list[_World] = []
+        for source in scenario.sources:
+            key = (id(source.work), id(source.stream.reward), id(source.stream.stages))
+            if key not in tables:
+                tables[key] = _Tables(source)
+            self.worlds.append(_World(source, tables[key]))
         self.totals = [world.totals for world in self.worlds]
 
     def inject(self, faults: Sequence[StageFault | ResourceFault]) -> None:
@@ -252,21 +125,21 @@ class _Run:
     def loop(self) -> None:
         """Step the engine from instant to instant until every frame is closed and every stage has ended."""
         step, pending, busy_ns, log, worlds = self.engine.step, self.pending, self.busy_ns, self.log, self.worlds
-        live, close, careful = self.live, self._close, bool(self.stage_faults or pending or self.log)
+        live, close, careful = self.live, self._close, bool(self.stage_faults or pending or log is not None)
         completed: dict[int, int] = {}  # when the latest stage of an open job ended
         coming: list[_Frame] = next(self.chunks, [])
         index, jobs, order, steps = 0, 0, self.order, 0
         next_ns, wake_ns = coming[0][0] if coming else NEVER_NS, NEVER_NS
         while live or pending or next_ns != NEVER_NS:
             now = pending[0][0] if pending else NEVER_NS
-            now = min(now, next_ns)
+            now = next_ns if next_ns < now else now
             if wake_ns < now and live:
                 now = wake_ns
             events: list[Event] = []
             while pending and pending[0][0] == now:
                 event = heappop(pending)[3]
                 events.append(event)
-                if event[4] in live:
+                if event[4] in live and event[0] == "done":
                     completed[event[4]] = now
                 if careful:
                     self._after(event)
@@ -339,7 +212,7 @@ class _Run:
                 self.latency[bucket] = self.latency.get(bucket, 0) + 1
             return
         if depth >= 0:
-            confidence = world.seen[depth + world.stages - len(totals.answered)][item]
+            confidence = world.confidence[depth][item]
         self.rows.append((stream, number, item, job, release_ns, arrival_ns, release_ns + world.deadline_ns, completed_ns,
                           now if depth >= 0 else -1, depth, ANSWERED if depth >= 0 else MISSED, confidence, worth, right))
         if len(self.rows) >= CHUNK:
@@ -391,23 +264,31 @@ class _Run:
         self.log.stage(StageRow(event.job, name, event.resource, event.unit, start_ns, event.at_ns, status, event.value))
 
 
-class _World:
-    """One stream's outcomes as plain lists, and its counters. Lists are indexed `[stage or depth][item]`; item -1 is the last."""
+class _Tables:
+    """A workload's outcomes as plain lists, indexed `[stage or depth][item]`; without outcomes one item, -1."""
 
     def __init__(self, source: Source):
         stream, outcomes = source.stream, source.work.outcomes
-        self.stages = len(stream.stages)
-        self.deadline_ns = stream.deadline_ns
-        self.totals = StreamTotals(stream.name, stream.weight, [0] * (stream.deepest + 1), labelled=outcomes is not None)
         depths = range(stream.deepest + 1)
-        if outcomes is None:
-            confidence = [[0.0] for _ in depths]
-            self.right = [[-1] for _ in depths]
-        else:
-            confidence = outcomes.confidence.T.tolist()
-            self.right = outcomes.correct.T.astype(int).tolist()
-        self.worth = [[stream.reward.utility(d, c) for c in confidence[d]] for d in depths]
-        self.seen = [confidence[max(0, i + 1 - stream.mandatory)] for i in range(self.stages)]  # after each stage
+        confidence = np.zeros((1, len(depths))) if outcomes is None else outcomes.confidence
+        correct = np.full((1, len(depths)), -1) if outcomes is None else outcomes.correct.astype(int)
+        curves = stream.reward.correct
+        self.worth = [(np.interp(confidence[:, d], curves[d].x, curves[d].y) if d < len(curves)
+                       else np.full(len(confidence), stream.reward.utility(d, 0.0))).tolist() for d in depths]
+        self.right = correct.T.tolist()
+        self.confidence = confidence.T.tolist()
+        self.seen = [self.confidence[max(0, i + 1 - stream.mandatory)] for i in range(len(stream.stages))]  # after each stage
+
+
+class _World:
+    """One stream's outcomes and counters."""
+
+    def __init__(self, source: Source, tables: _Tables):
+        stream = source.stream
+        self.deadline_ns = stream.deadline_ns
+        self.confidence, self.worth, self.right, self.seen = tables.confidence, tables.worth, tables.right, tables.seen
+        self.totals = StreamTotals(stream.name, stream.weight, [0] * (stream.deepest + 1),
+                                   labelled=source.work.outcomes is not None)
         self._turn = 0
         self._run = 0
         self._ahead: dict[int, bool] = {}

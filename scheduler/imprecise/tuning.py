@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .scenario import Scenario
-from .simulator import Simulation, simulate
+from .simulation import Simulation
+from .simulator import simulate
 
 GRID = tuple(i / 20 for i in range(1, 21))
 
