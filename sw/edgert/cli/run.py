@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Optional
 
 import typer
 
@@ -70,25 +69,25 @@ def _say(text: str) -> None:
 
 
 @app.command(help=MANUAL)
-def run(  # noqa: PLR0917
+def run(
     bundle: str = typer.Argument(..., help="A bundle of the zoo by name (fashion), or the directory of one."),
     source: list[str] = typer.Option([], "--source", metavar="[NAME=]SPEC", help="A stream and where its frames come from: "
                                      "dataset:NAME or video:FILE. Repeat it for more streams. Default: the bundle's own pictures."),
     rate: list[str] = typer.Option([], "--rate", metavar="[NAME=]FPS", help="Frames a second, of one stream or of all. Default: 30."),
-    deadline: Optional[str] = typer.Option(None, "--deadline", metavar="TIME", help="From capture to answer, with a unit. Default: 33ms."),
-    policy: Optional[str] = typer.Option(None, "--policy", metavar="P", help="Which optional stages run first; see POLICIES. Default: default."),
+    deadline: str | None = typer.Option(None, "--deadline", metavar="TIME", help="From capture to answer, with a unit. Default: 33ms."),
+    policy: str | None = typer.Option(None, "--policy", metavar="P", help="Which optional stages run first; see POLICIES."),
     accelerator: str = typer.Option("auto", "--accelerator", help="Engine of the mandatory network: auto, litert, numpy or emulated. "
                                     "auto takes the best that passes its self-test, and says which and why."),
     cpus: int = typer.Option(1, "--cpus", help="Worker processes for refinement, each on a core of its own where there are enough."),
-    duration: Optional[str] = typer.Option(None, "--duration", metavar="TIME", help="How long frames are released. Default: until stopped."),
-    record: Optional[Path] = typer.Option(None, "--record", metavar="FILE", help="Keep the run record: every frame, stage and decision."),
+    duration: str | None = typer.Option(None, "--duration", metavar="TIME", help="How long frames come. Default: until stopped."),
+    record: Path | None = typer.Option(None, "--record", metavar="FILE", help="Keep the run record: every frame, stage and decision."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run record that is there."),
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON (docs/json.md)."),
     load: float = typer.Option(0.0, "--load", metavar="L", help="Measure the stages, then make as many streams of at most 60 frames/s as "
                                "need L times the CPU given to refine everything. Takes one --source and no --rate."),
-    like: Optional[Path] = typer.Option(None, "--like", metavar="RUN", help="Streams, rates, deadline, load and seed of an earlier run."),
+    like: Path | None = typer.Option(None, "--like", metavar="RUN", help="Streams, rates, deadline, load and seed of an earlier run."),
     seed: int = typer.Option(0, "--seed", help="Which pictures are drawn, and the phases of the streams."),
-    guard: Optional[str] = typer.Option(None, "--guard", metavar="TIME", help="An answer goes out this long before its deadline. Default: "
+    guard: str | None = typer.Option(None, "--guard", metavar="TIME", help="An answer goes out this long before its deadline. Default: "
                                         "1 ms for a late wake-up and the worst case of the mandatory stage."),
     best_effort: bool = typer.Option(False, "--best-effort", help="Run without a proof that the mandatory parts are in time."),
 ) -> None:
@@ -98,7 +97,7 @@ def run(  # noqa: PLR0917
 
     if cpus < 1 or cpus > 64:
         raise UsageError(f"--cpus {cpus}: expected 1 to 64", "give the number of refinement workers")
-    if not 0 <= load <= 1000 or load != load:
+    if not 0 <= load <= 1000:
         raise UsageError(f"--load {load}: expected a number above 0", "write it like --load 1.5")
     given = options.Options(
         bundle=bundle, streams=options.streams(source, rate, load), policy=policy or "default", accelerator=accelerator, cpus=cpus,
@@ -108,7 +107,7 @@ def run(  # noqa: PLR0917
         overwrite=overwrite, argv=tuple(sys.argv[1:]))
     if like is not None:
         if source or rate or load or deadline:
-            raise UsageError("--like takes streams, rates, deadline and load from a run", "leave out --source, --rate, --load and --deadline")
+            raise UsageError("--like takes streams, rates, deadline and load from a run", "leave those out")
         given = options.like(given, like)
 
     from ..executive import live

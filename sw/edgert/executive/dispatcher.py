@@ -13,8 +13,8 @@ import select
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Optional
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from imprecise.engine import NEVER_NS, Engine
@@ -23,7 +23,7 @@ from imprecise.model import Action, Event
 from ..errors import AcceleratorError
 from ..results.record import FrameRow, Recorder, StageRow
 from .pool import Pool
-from .watch import Assumption, Histogram
+from .watch import Watch
 
 if TYPE_CHECKING:
     from ..sources.base import Source
@@ -58,7 +58,7 @@ class Frame:
     pixels: np.ndarray
     release_ns: int
     arrival_ns: int
-    logits: Optional[np.ndarray] = None
+    logits: np.ndarray | None = None
     done: int = 0
     answer: int = -1
     confidence: float = 0.0
@@ -66,34 +66,19 @@ class Frame:
     closed: bool = False
 
 
-@dataclass
-class Watch:
-    """What is watched; see `docs/assumptions.md` for what each means. Times in ns."""
-
-    mandatory: Assumption
-    wake: Assumption
-    arrival: Assumption
-    publication: Assumption
-    accelerator: Assumption
-    waking: Histogram = field(default_factory=Histogram)
-    deciding: Histogram = field(default_factory=Histogram)
-    to_worker: Histogram = field(default_factory=Histogram)
-    from_worker: Histogram = field(default_factory=Histogram)
-
-    def assumptions(self) -> list[Assumption]:
-        """All of them."""
-        return [self.mandatory, self.wake, self.arrival, self.publication, self.accelerator]
-
-
 class Dispatcher:
     """Runs `engine` on the monotonic clock until its feeds end, then until every frame in hand is closed."""
 
-    def __init__(self, engine: Engine, feeds: Sequence[Feed], mandatory: MandatoryEngine, pool: Optional[Pool], recorder: Recorder,
+    def __init__(self, engine: Engine, feeds: Sequence[Feed], mandatory: MandatoryEngine, pool: Pool | None, recorder: Recorder,
                  watch: Watch, temperature: Sequence[float], logit_scale: float, standby_limit_ns: int = 0):
-        self.engine, self.feeds, self.mandatory, self.pool, self.recorder, self.watch = engine, list(feeds), mandatory, pool, recorder, watch
+        self.engine, self.feeds, self.mandatory, self.pool = engine, list(feeds), mandatory, pool
+        self.recorder, self.watch = recorder, watch
         self._temperature = [np.float32(t) for t in temperature]
         self._scale = np.float32(logit_scale)
-        self._limits_ns = (watch.mandatory.limit_ns, standby_limit_ns or watch.mandatory.limit_ns)
+        stage = engine.streams[0].stages[0]
+        self._first_stage = stage.name
+        self._limits_ns = (stage.wcet_ns, standby_limit_ns or stage.wcet_ns)
+        self._busy_until_ns = 0  # end of the last stage in line: what happened before was seen when it ended
         self._open: dict[int, Frame] = {}
         self._running: dict[tuple[str, int], tuple[Frame, int, int, int]] = {}  # unit -> frame, job, stage, start
         self._pending: list[Event] = []  # of the accelerator, for the next step
@@ -119,7 +104,7 @@ class Dispatcher:
                 now_ns, events = self._gather()
                 if events or now_ns >= self._wake_ns:
                     self._decide(now_ns, events)
-                elif now_ns >= state_ns:
+                if now_ns >= state_ns:
                     state_ns = now_ns + STATE_EVERY_NS
                     self.write_state()
                 if self.mandatory.may_repair(now_ns, min(self._next_release_ns(), self._wake_ns)):
@@ -151,8 +136,7 @@ class Dispatcher:
         now_ns = time.monotonic_ns()
         if wait_ns and now_ns >= due_ns and not readable:
             self.watch.waking.add(now_ns - due_ns)
-            if not self.watch.wake.check(now_ns - due_ns):
-                self.recorder.stall(now_ns, now_ns - due_ns, "dispatcher")
+            self._seen(due_ns, now_ns)
         if self._signal_fd in readable:
             os.read(self._signal_fd, 512)
         events, self._pending = self._pending, []
@@ -169,12 +153,19 @@ class Dispatcher:
             events += self._arrived(self.feeds[index], number, release_ns, now_ns)
         return time.monotonic_ns() if events else now_ns, events
 
+    def _seen(self, at_ns: int, now_ns: int) -> None:
+        """Watch how late something is handled; while a stage runs in line everything waits for it, and that is allowed for."""
+        late_ns = now_ns - max(at_ns, self._busy_until_ns)
+        self.watch.check("preempt", "", late_ns)
+        if not self.watch.check("wake-up", "", late_ns):
+            self.recorder.stall(now_ns, late_ns, "dispatcher")
+
     def _decide(self, now_ns: int, events: list[Event]) -> None:
         if now_ns >= self._wake_ns:
             self._wake_ns = NEVER_NS
         actions = self.engine.step(now_ns, events)
         decided_ns = time.monotonic_ns()
-        inference: Optional[Action] = None
+        inference: Action | None = None
         closed = []
         for action in actions:
             if action.kind in ("publish", "miss"):
@@ -198,7 +189,8 @@ class Dispatcher:
     def _arrived(self, feed: Feed, number: int, release_ns: int, now_ns: int) -> list[Event]:
         """Take a frame from its source; one that is not delivered is dropped and never reaches the engine."""
         self.counts["captured"] += 1
-        self.watch.arrival.check(now_ns - release_ns)
+        self.watch.check("period", feed.name, feed.period_ns if number else NEVER_NS)
+        self.watch.check("jitter", feed.name, 0)  # paced by this clock: what is late is the dispatcher, and watched as that
         taken = feed.source.frame(number)
         if taken is None:
             self.counts["dropped"] += 1
@@ -218,6 +210,8 @@ class Dispatcher:
         frame, job, stage, start_ns = self._running.pop(unit)
         if ended.kind == "done":
             now_ns = time.monotonic_ns()
+            self._seen(ended.at_ns, now_ns)
+            self.watch.check("blocking", CPU, ended.at_ns - start_ns)
             self.watch.to_worker.add(ended.start_ns - start_ns)
             self.watch.from_worker.add(now_ns - ended.at_ns)
             self._better(frame, self.pool.output(ended.unit), ended.at_ns)
@@ -258,18 +252,19 @@ class Dispatcher:
         frame = self._open[action.job]
         unit = (FPGA, action.unit)
         event = Event("done", 0, job=action.job, stage=action.stage, resource=FPGA, unit=action.unit)
+        begin_ns = time.monotonic_ns()
         try:
             logits = self.mandatory.infer(frame.pixels, frame.release_ns + frame.feed.deadline_ns)
         except AcceleratorError:
-            self.watch.accelerator.check(1)
-            end_ns = time.monotonic_ns()
+            self.watch.check("fault", "", 1)
+            end_ns = self._busy_until_ns = time.monotonic_ns()
             self._stage_ended(frame, action.job, action.stage, unit, start_ns, end_ns, "failed")
             self._failed(event, end_ns)
             return
-        self._better(frame, logits.astype(np.float32) * self._scale, time.monotonic_ns())
-        end_ns = frame.completed_ns
-        self.watch.accelerator.check(0)
-        self.watch.mandatory.check(end_ns - start_ns)
+        end_ns = self._busy_until_ns = time.monotonic_ns()
+        self.watch.check("fault", "", 0)
+        self.watch.check("stage", self._first_stage, end_ns - begin_ns)
+        self._better(frame, logits.astype(np.float32) * self._scale, end_ns)
         self._pending.append(event._replace(at_ns=end_ns, value=frame.confidence))
         self._stage_ended(frame, action.job, action.stage, unit, start_ns, end_ns, "done")
 
@@ -280,7 +275,7 @@ class Dispatcher:
             return
         self._pending.append(event._replace(kind="lost", at_ns=at_ns, job=-1, stage=-1))
         if self.mandatory.take_over(at_ns):
-            self.watch.mandatory.limit_ns = self._limits_ns[1]
+            self.watch.limit("stage", self._first_stage, self._limits_ns[1])
             self._pending.append(Event("back", at_ns, resource=FPGA, unit=event.unit))
         else:
             self._fpga_lost = True
@@ -288,7 +283,7 @@ class Dispatcher:
     def _repair(self) -> None:
         """Reset the first accelerator in a gap between frames, or now where nothing else computes the mandatory part."""
         if self.mandatory.repair():
-            self.watch.mandatory.limit_ns = self._limits_ns[0]
+            self.watch.limit("stage", self._first_stage, self._limits_ns[0])
             if self._fpga_lost:
                 self._fpga_lost = False
                 self._pending.append(Event("back", time.monotonic_ns(), resource=FPGA, unit=0))
@@ -299,8 +294,6 @@ class Dispatcher:
         frame.closed = True
         deadline_ns = frame.release_ns + frame.feed.deadline_ns
         answered = action.kind == "publish" and at_ns <= deadline_ns
-        if action.kind == "publish":
-            self.watch.publication.check(at_ns - min(deadline_ns - self.engine.guard_ns, at_ns))
         if answered:
             self.counts["answered"] += 1
             utility = self.engine.streams[frame.feed.index].reward.utility(action.depth, frame.confidence)
@@ -315,8 +308,8 @@ class Dispatcher:
 
     def write_state(self) -> None:
         """Assumptions and counters as they are now, into the record."""
-        for assumption in self.watch.assumptions():
-            self.recorder.assumption(assumption.row())
+        for monitor in self.watch.monitors:
+            self.recorder.assumption(monitor.row())
         values = {"discarded_stages": self.engine.discarded, "worker_restarts": self.pool.restarts if self.pool else 0,
                   "accelerator_errors": self.mandatory.errors, "accelerator_takeovers": self.mandatory.takeovers,
                   "accelerator_resets": self.mandatory.resets, "overshoots": getattr(self.mandatory.first, "overshoots", 0)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from ..errors import AcceleratorError, AcceleratorTimeout
 
@@ -26,7 +26,7 @@ class MandatoryEngine:
     is longer than the reset took at the start, less and less often.
     """
 
-    def __init__(self, first: Accelerator, standby: Optional[Accelerator], bundle: Bundle,
+    def __init__(self, first: Accelerator, standby: Accelerator | None, bundle: Bundle,
                  test: Callable[[Any, Any], int], reset_ns: int):
         self.first, self.standby, self.active = first, standby, first
         self._bundle, self._test, self._reset_ns = bundle, test, reset_ns

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from imprecise.draws import Periodic
@@ -26,12 +26,12 @@ from ..errors import AcceleratorError, UsageError
 from ..results.record import RingRecorder, check_target
 from ..results.ring import Ring
 from . import admit, options, profile, realtime, reproduce
-from .admit import Admitted
-from .dispatcher import Dispatcher, Feed, Watch
+from .admit import Admitted, Surroundings
+from .dispatcher import Dispatcher, Feed
 from .fallback import MandatoryEngine
 from .options import Options, StreamOption
 from .pool import Pool
-from .watch import Assumption
+from .watch import Watch
 from .witness import WitnessProcess
 from .writer import WriterProcess
 
@@ -68,7 +68,7 @@ class Prepared:
     bundle: Bundle
     mandatory: MandatoryEngine
     why: str  # why this accelerator
-    pool: Optional[Pool]
+    pool: Pool | None
     times: dict[str, profile.Times]
     streams: list[Stream]
     sources: list[Source]
@@ -76,6 +76,7 @@ class Prepared:
     offsets_ns: list[int]
     guard_ns: int
     admitted: Admitted
+    standby_wcet_ns: int
     engine: Engine
     description: dict[str, Any]
     core: int
@@ -117,30 +118,33 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
         pool = Pool(contents, bundle.input_shape, len(bundle.classes), worker_cores)
         pool.start()
         stack.callback(pool.close)
-    times = profile.measure(bundle, mandatory, pool)
+    with realtime.urgent() as preempted:
+        times = profile.measure(bundle, mandatory, pool)
+        wcet_ns, wcet_from = profile.worst_case(mandatory.first, times["mandatory"].p50_ns)
+        standby_wcet_ns = profile.worst_case(mandatory.standby, times["mandatory"].p50_ns)[0] if mandatory.standby else 0
     say("measured: " + ", ".join(f"{name} p50 {t.p50_ns / 1e6:.2f} ms, max {t.max_ns / 1e6:.2f} ms" for name, t in times.items()))
     deadline_ns = given.deadline_ns or options.DEFAULT_DEADLINE_NS
     wanted: Sequence[StreamOption] = given.streams
     if given.load and not all(s.period_ns for s in wanted):
         wanted = profile.for_load(wanted[0], given.load, given.cpus, times, deadline_ns)
         say(f"load {given.load:g}: {len(wanted)} streams of {1e9 / wanted[0].period_ns:.2f} frames/s, deadline {deadline_ns / 1e6:g} ms")
-    wcet_ns, wcet_from = mandatory.first.wcet_ns()
     stages = profile.stages(bundle, times, wcet_ns)
     guard_ns = given.guard_ns or WAKE_LIMIT_NS + stages[0].wcet_ns
     if guard_ns >= deadline_ns:
         raise UsageError(f"the guard ({guard_ns / 1e6:g} ms) leaves nothing of the deadline ({deadline_ns / 1e6:g} ms)",
                          f"--deadline {2 * guard_ns // 1_000_000 + 1}ms, or a smaller --guard")
-    streams = [Stream(s.name, s.period_ns, deadline_ns, stages, WAKE_LIMIT_NS, 1.0, bundle.reward) for s in wanted]
+    streams = [Stream(s.name, s.period_ns, deadline_ns, stages, 0, 1.0, bundle.reward) for s in wanted]
     resources = {"fpga": 1, "cpu": given.cpus if pool else 0}
-    admitted = admit.admit(streams, resources, policy, guard_ns, wcet_from, given.best_effort)
+    around = Surroundings(WAKE_LIMIT_NS, any(core in cores for cores in worker_cores), preempted, wcet_from)
+    admitted = admit.admit(streams, resources, policy, guard_ns, around, given.best_effort, standby_wcet_ns)
     say(admitted.sentence)
     description = reproduce.describe(streams, resources, policy, guard_ns, admitted.engine_options)
     engine = reproduce.build(description)
     offsets_ns = [int(Periodic(s.period_ns, -1).start(given.seed, s.name).take(1)[0][0]) for s in wanted]
     sources = _open_sources(wanted, bundle, given.seed, stack)
     others = sorted({c for cores in worker_cores for c in cores})
-    return Prepared(given, bundle, mandatory, why, pool, times, streams, sources, [s.source for s in wanted], offsets_ns, guard_ns, admitted,
-                    engine, description, core, others)
+    return Prepared(given, bundle, mandatory, why, pool, times, streams, sources, [s.source for s in wanted], offsets_ns, guard_ns,
+                    admitted, standby_wcet_ns, engine, description, core, others)
 
 
 def _open_sources(wanted: Sequence[StreamOption], bundle: Bundle, seed: int, stack: ExitStack) -> list[Source]:
@@ -172,35 +176,27 @@ def _machine() -> dict[str, Any]:
             "load_average": list(os.getloadavg())}
 
 
-def _write_meta(recorder: RingRecorder, ready: Prepared, machine: dict[str, Any], measures: Sequence[realtime.Measure], start_ns: int) -> None:
+def _write_meta(recorder: RingRecorder, ready: Prepared, machine: dict[str, Any], measures: Sequence[realtime.Measure],
+                start_ns: int) -> None:
     given = ready.options
     streams = [{"name": s.name, "source": spec, "period_ns": s.period_ns, "deadline_ns": s.deadline_ns, "jitter_ns": s.jitter_ns,
                 "weight": s.weight, "offset_ns": offset, "stages": [dict(vars(stage)) for stage in s.stages]}
                for s, spec, offset in zip(ready.streams, ready.specs, ready.offsets_ns)]
     values = {
-        "kind": "live", "edgert": __version__, "argv": list(given.argv), "bundle": ready.bundle.name, "bundle_version": ready.bundle.version,
+        "kind": "live", "edgert": __version__, "argv": list(given.argv), "bundle": ready.bundle.name,
+        "bundle_version": ready.bundle.version,
         "model_id": ready.bundle.model_id, "policy": ready.description["policy"], "accelerator": ready.mandatory.first.name,
         "accelerator_why": ready.why, "standby": ready.mandatory.standby.name if ready.mandatory.standby else None,
-        "emulated": bool(ready.mandatory.first.emulated), "load": given.load, "seed": given.seed, "deadline_ns": ready.streams[0].deadline_ns,
+        "emulated": bool(ready.mandatory.first.emulated), "load": given.load, "seed": given.seed,
+        "deadline_ns": ready.streams[0].deadline_ns,
         "guard_ns": ready.guard_ns, "resources": ready.description["resources"], "admission": ready.admitted.as_json(), "machine": machine,
         "started_utc": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"), "start_ns": start_ns,
         "duration_ns": given.duration_ns, "streams": streams, "engine": ready.description,
         "measured": {name: t.as_json() for name, t in ready.times.items()},
-        "realtime": [dict(vars(m)) for m in measures],
+        "realtime": [dict(vars(m)) for m in measures], "workers": ready.pool.notes() if ready.pool else [],
     }
     for key, value in values.items():
         recorder.meta(key, value)
-
-
-def _watch(ready: Prepared) -> Watch:
-    wcet_ns = ready.streams[0].stages[0].wcet_ns
-    return Watch(
-        Assumption("mandatory_time", "a mandatory stage takes no longer than its worst case", wcet_ns),
-        Assumption("wake_up", "the dispatcher wakes no later than this after what it waits for", WAKE_LIMIT_NS),
-        Assumption("arrival", "a frame is seen no later than this after its capture", ready.streams[0].jitter_ns + wcet_ns),
-        Assumption("publication", "an answer is out within the guard", ready.guard_ns),
-        Assumption("accelerator", "the accelerator does not fail", 0),
-    )
 
 
 def run(given: Options, say: Callable[[str], None]) -> Outcome:
@@ -219,20 +215,21 @@ def run(given: Options, say: Callable[[str], None]) -> Outcome:
         stack.callback(_undo_realtime, scheduling)
         measures = realtime.take_all(ready.core)
         for measure in measures:
-            say(str(measure))
+            say(f"dispatcher {measure}")
+        for index, note in enumerate(ready.pool.notes() if ready.pool else []):
+            say(f"worker {index} {note}")
         priority = realtime.PRIORITY + 1 if any(m.name == "SCHED_FIFO" and m.taken for m in measures) else 0
         witness = WitnessProcess(witness_ring.fd, ready.core, priority, WAKE_LIMIT_NS)
         recorder = RingRecorder(ring)
         start_ns = time.monotonic_ns() + LEAD_NS
         feeds = [Feed(i, s.name, source, s.period_ns, s.deadline_ns, start_ns + offset)
                  for i, (s, source, offset) in enumerate(zip(ready.streams, ready.sources, ready.offsets_ns))]
-        watch = _watch(ready)
+        watch = Watch(ready.admitted.assumptions)
         dispatcher = Dispatcher(ready.engine, feeds, ready.mandatory, ready.pool, recorder, watch, ready.bundle.temperature,
-                                ready.bundle.logit_scale, ready.admitted.standby_wcet_ns)
+                                ready.bundle.logit_scale, ready.standby_wcet_ns)
         _write_meta(recorder, ready, machine, measures, start_ns)
         dispatcher.run(start_ns + given.duration_ns if given.duration_ns else 1 << 62)
-        recorder.meta("overhead", {"waking": watch.waking.summary(), "deciding": watch.deciding.summary(),
-                                   "to_worker": watch.to_worker.summary(), "from_worker": watch.from_worker.summary()})
+        recorder.meta("overhead", watch.overhead())
         recorder.meta("policy_fault", ready.engine.policy_fault)
         recorder.meta("ended_by_signal", dispatcher.stopped_by)
         invalid = _invalid(ready, dispatcher)
@@ -245,7 +242,7 @@ def run(given: Options, say: Callable[[str], None]) -> Outcome:
 def _invalid(ready: Prepared, dispatcher: Dispatcher) -> str:
     """Why the run's figures do not count: an emulated FPGA that overshot its time in more than 0.1 % of the frames."""
     overshoots = getattr(ready.mandatory.first, "overshoots", 0)
-    checked = dispatcher.watch.accelerator.checked
+    checked = getattr(ready.mandatory.first, "inferences", 0)
     if ready.mandatory.first.emulated and overshoots > checked / 1000:
         return f"the emulated accelerator was late in {overshoots} of {checked} frames, more than 0.1 %"
     return ""

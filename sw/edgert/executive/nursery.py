@@ -7,6 +7,7 @@ ends with its parent, and the workers end with it: by the kernel's parent-death 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -72,11 +73,11 @@ class Nursery:
         while True:
             due = [unit.fork_at for unit in self._units if unit.fork_at]
             timeout = max(0.0, min(due) - time.monotonic()) if due else None
-            readable, _, _ = select.select([self._control, woken], [], [], timeout)
+            readable, _, _ = select.select([self._control.fileno(), woken], [], [], timeout)
             if woken in readable:
                 os.read(woken, 4096)
                 self._reap()
-            if self._control in readable and not self._obey():
+            if self._control.fileno() in readable and not self._obey():
                 return
             for unit in self._units:
                 if unit.fork_at and unit.fork_at <= time.monotonic():
@@ -132,9 +133,8 @@ class Nursery:
         for other in self._units:
             if other is not unit:
                 other.channel.close()
-        realtime.pin(unit.cores)
-        realtime.nice()
-        worker.serve(unit.channel, self._units.index(unit), unit.generation, self._slots, self._stages)
+        note = f"{realtime.pin(unit.cores)}; {realtime.nice()}"
+        worker.serve(unit.channel, self._units.index(unit), unit.generation, self._slots, self._stages, note)
 
 
 def main(arguments: list[str]) -> None:
@@ -151,10 +151,8 @@ def main(arguments: list[str]) -> None:
         os.dup2(nowhere.fileno(), 1)
         if not os.environ.get("EDGERT_DEBUG"):
             os.dup2(nowhere.fileno(), 2)
-    try:
+    with contextlib.suppress(worker.StageError):  # each worker says so itself
         worker.interpreter_class()  # imported once, before the forks
-    except worker.StageError:
-        pass  # each worker says so itself
     Nursery(socket.socket(fileno=control), units, slots, stages).run()
 
 

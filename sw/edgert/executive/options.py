@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
 
 from imprecise import policies, units
 
@@ -43,7 +42,7 @@ class Options:
     load: float = 0.0
     seed: int = 0
     best_effort: bool = False
-    record: Optional[Path] = None
+    record: Path | None = None
     overwrite: bool = False
     argv: tuple[str, ...] = ()
 

@@ -38,6 +38,7 @@ class _Unit:
     channel: socket.socket
     generation: int = 0
     ready: bool = False
+    note: str = ""  # which measures its worker could take
     job: int = -1  # what it runs; -1: nothing
     stage: int = -1
     give_up_ns: int = 0
@@ -99,8 +100,12 @@ class Pool:
             readable, _, _ = select.select(self.fds, [], [], max(0.0, deadline - time.monotonic()))
             if not readable or self._process.poll() is not None:
                 self.close()
-                raise EdgertError("the refinement workers did not start", "EDGERT_DEBUG=1 shows what they say; edgert doctor checks the runtime")
+                raise EdgertError("the refinement workers did not start", "edgert doctor checks the runtime; EDGERT_DEBUG=1 shows more")
             self.read(readable)
+
+    def notes(self) -> list[str]:
+        """For each unit, which measures its worker took."""
+        return [unit.note for unit in self._units]
 
     # While frames are due ---------------------------------------------------------------------------------------------
 
@@ -173,7 +178,7 @@ class Pool:
                 raise BundleError(text, "edgert model verify checks the bundle")
             if message.kind == wire.READY and message.generation > unit.generation:
                 self._down(index, time.monotonic_ns(), ended)
-                unit.generation, unit.ready = message.generation, True
+                unit.generation, unit.ready, unit.note = message.generation, True, text
                 ended.append(Ended("back", index, -1, -1, time.monotonic_ns()))
             elif message.generation == unit.generation and unit.job == message.job and message.kind in (wire.DONE, wire.FAILED):
                 kind = "done" if message.kind == wire.DONE else "failed"

@@ -9,7 +9,8 @@ import ctypes
 import gc
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 PRIORITY = 50  # SCHED_FIFO priority of the dispatcher; the witness samples one above it, kernel interrupt threads have 50 too
@@ -67,6 +68,18 @@ def fifo(priority: int = PRIORITY) -> Measure:
     except OSError as error:
         return Measure("SCHED_FIFO", False, f"{error.strerror}: allow it with `ulimit -r {priority}` or CAP_SYS_NICE")
     return Measure("SCHED_FIFO", True, f"priority {priority}")
+
+
+@contextmanager
+def urgent() -> Iterator[bool]:
+    """SCHED_FIFO for a while, for measurements as they will be; gives whether it was permitted."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    taken = fifo().taken
+    try:
+        yield taken
+    finally:
+        if taken:
+            os.sched_setscheduler(0, *before)
 
 
 def nice(value: int = NICE) -> Measure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple
 
 from imprecise.model import Action
 
@@ -25,7 +25,7 @@ class Difference(NamedTuple):
         return f"step {self.step}: recorded {list(self.recorded)}, replayed {list(self.replayed)}"
 
 
-def replay(run: Run) -> tuple[int, int, Optional[Difference]]:
+def replay(run: Run) -> tuple[int, int, Difference | None]:
     """Steps and actions compared, and the first difference (None: there is none).
 
     Raises RecordError where the record does not hold every step: records were lost, or it is not that of an engine.

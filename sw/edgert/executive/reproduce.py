@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Optional
+from typing import Any
 
 from imprecise import policies
 from imprecise.engine import Engine
@@ -14,7 +14,7 @@ QUANTILE = 0.95
 
 
 def describe(streams: Sequence[Stream], resources: Mapping[str, int], policy: str, guard_ns: int,
-             options: Optional[Mapping[str, Any]] = None, quantile: float = QUANTILE) -> dict[str, Any]:
+             options: Mapping[str, Any] | None = None, quantile: float = QUANTILE) -> dict[str, Any]:
     """Everything that `build` needs, as JSON values; rewards that streams share are written once.
 
     `options` are what admission wants of the engine: `blocking_ns`, `local_ns`, `yields`, as `Engine` takes them.
@@ -26,8 +26,8 @@ def describe(streams: Sequence[Stream], resources: Mapping[str, int], policy: st
         if stream.reward not in rewards:
             rewards.append(stream.reward)
         stages = [asdict(stage) for stage in stream.stages]
-        entries.append({"name": stream.name, "period_ns": stream.period_ns, "deadline_ns": stream.deadline_ns, "jitter_ns": stream.jitter_ns,
-                        "weight": stream.weight, "reward": rewards.index(stream.reward), "stages": stages})
+        entries.append({"name": stream.name, "period_ns": stream.period_ns, "deadline_ns": stream.deadline_ns,
+                        "jitter_ns": stream.jitter_ns, "weight": stream.weight, "reward": rewards.index(stream.reward), "stages": stages})
     return {"streams": entries, "rewards": [_reward_out(r) for r in rewards], "resources": dict(resources), "policy": policy,
             "guard_ns": guard_ns, "quantile": quantile, "blocking_ns": dict(given.get("blocking_ns") or {}),
             "local_ns": [[i, k, ns] for (i, k), ns in (given.get("local_ns") or {}).items()],

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from imprecise import admission
+
 from ..results.record import AssumptionRow
 
 SUB_BITS = 4  # buckets an octave: 2^SUB_BITS, so a quantile is at most 7 % too high
@@ -41,8 +45,8 @@ class Histogram:
                 "p99_9_ns": self.quantile_ns(0.999), "max_ns": self.worst_ns}
 
 
-class Assumption:
-    """One assumption: `text` says it, a value above `limit_ns` violates it."""
+class Monitor:
+    """Watches one assumption: `text` says it, a value above `limit_ns` violates it."""
 
     __slots__ = ("checked", "limit_ns", "name", "text", "violations", "worst_ns")
 
@@ -53,8 +57,7 @@ class Assumption:
     def check(self, value_ns: int) -> bool:
         """Count one observation; True where it holds."""
         self.checked += 1
-        if value_ns > self.worst_ns:
-            self.worst_ns = value_ns
+        self.worst_ns = max(self.worst_ns, value_ns)
         if value_ns > self.limit_ns:
             self.violations += 1
             return False
@@ -63,3 +66,44 @@ class Assumption:
     def row(self) -> AssumptionRow:
         """As the record has it."""
         return AssumptionRow(self.name, self.text, self.limit_ns, self.checked, self.violations, self.worst_ns)
+
+
+class Period(Monitor):
+    """Watches the least distance of two releases; `worst_ns` is the least seen."""
+
+    def check(self, value_ns: int) -> bool:
+        """Count one distance; True where it is long enough."""
+        self.checked += 1
+        self.worst_ns = min(self.worst_ns or value_ns, value_ns)
+        self.violations += value_ns < self.limit_ns
+        return value_ns >= self.limit_ns
+
+
+class Watch:
+    """The monitors of a run by what they look at, and histograms of what the executive itself costs, in ns.
+
+    `assumptions` are those of the admission (or `ASSUMED` without one). What none of them looks at is not counted.
+    """
+
+    def __init__(self, assumptions: Iterable[admission.Assumption]):
+        self.monitors: list[Monitor] = []
+        self._by: dict[tuple[str, str], Monitor] = {}
+        for a in assumptions:
+            monitor = (Period if a.kind == "period" else Monitor)(a.name, a.text, a.limit_ns)
+            self.monitors.append(monitor)
+            self._by[a.kind, a.subject] = monitor
+        self.waking, self.deciding, self.to_worker, self.from_worker = Histogram(), Histogram(), Histogram(), Histogram()
+
+    def check(self, kind: str, subject: str, value_ns: int) -> bool:
+        """Count an observation of one kind; True where the assumption holds, or none was made."""
+        monitor = self._by.get((kind, subject))
+        return monitor is None or monitor.check(value_ns)
+
+    def limit(self, kind: str, subject: str, limit_ns: int) -> None:
+        """Another limit from now on (a stand-by has another worst case)."""
+        if (kind, subject) in self._by:
+            self._by[kind, subject].limit_ns = limit_ns
+
+    def overhead(self) -> dict[str, dict[str, int]]:
+        """The histograms, for the record."""
+        return {name: getattr(self, name).summary() for name in ("waking", "deciding", "to_worker", "from_worker")}

@@ -1,7 +1,7 @@
-"""What the dispatcher, the nursery and the workers say to each other: fixed-size messages over SOCK_SEQPACKET pairs, frames in shared memory.
+"""What dispatcher, nursery and workers say to each other: fixed-size messages over SOCK_SEQPACKET pairs, frames in shared memory.
 
     dispatcher -> worker    RUN      run `stage` for `job` on the frame in the unit's shared memory
-    worker -> dispatcher    READY    its interpreters are loaded; BROKEN: they are not (a text follows)
+    worker -> dispatcher    READY    its interpreters are loaded (a text follows: its measures); BROKEN: they are not (why)
                             DONE     `start_ns` to `end_ns`, float32 output in the unit's shared memory; FAILED
     dispatcher -> nursery   REPLACE  kill this generation of the unit's worker (a new one follows every death)
     nursery -> dispatcher   DIED     that generation is gone, the next is on its way

@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Optional
 
 from . import realtime
 from .pool import helper_environment
@@ -53,10 +52,10 @@ class WitnessProcess:
             self._process.wait()
 
 
-def run_delay_ns(pid: Optional[int] = None) -> int:
-    """How long a process was ready and had to wait for a core since it started, in ns; 0 where the kernel does not say."""
+def run_delay_ns() -> int:
+    """How long this process was ready and had to wait for a core since it started, in ns; 0 where the kernel does not say."""
     try:
-        with open(f"/proc/{pid or 'self'}/schedstat", encoding="ascii") as file:
+        with open("/proc/self/schedstat", encoding="ascii") as file:
             return int(file.read().split()[1])
     except (OSError, IndexError, ValueError):
         return 0
@@ -82,6 +81,7 @@ def main(arguments: list[str]) -> None:
     until = _Timespec()
     clock = time.monotonic_ns
     samples, worst_ns, stalls = 0, 0, 0
+    delay_ns = run_delay_ns()
     next_ns = clock() + PERIOD_NS
     while samples % CHECK or not select.select([stop], [], [], 0)[0]:
         until.sec, until.nsec = divmod(next_ns, 1_000_000_000)
@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> None:
         next_ns += PERIOD_NS
         if next_ns <= now_ns:  # periods slept through are one stall, not many
             next_ns = now_ns + PERIOD_NS
-    for name, value in (("samples", samples), ("stalls", stalls), ("worst_ns", worst_ns), ("run_delay_ns", run_delay_ns())):
+    for name, value in (("samples", samples), ("stalls", stalls), ("worst_ns", worst_ns), ("run_delay_ns", run_delay_ns() - delay_ns)):
         recorder.counter(f"witness_{name}", value)
 
 

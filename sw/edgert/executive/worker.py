@@ -64,8 +64,9 @@ class StageRunner:
         np.multiply(self._interpreter.get_tensor(self._output)[0] - self._zero, self._scale, out=out)
 
 
-def serve(channel: socket.socket, unit: int, generation: int, slots: wire.Slots, stages: list[tuple[str, bytes]]) -> None:
-    """Load the stages, say READY (or BROKEN and why), and run what is asked for until the other end closes."""
+def serve(channel: socket.socket, unit: int, generation: int, slots: wire.Slots, stages: list[tuple[str, bytes]],
+          note: str = "") -> None:
+    """Load the stages, say READY with `note` (or BROKEN and why), and run what is asked for until the other end closes."""
     frame, output = slots.frames[unit], slots.outputs[unit]
     try:
         runners = [StageRunner(name, content, frame.shape, len(output)) for name, content in stages]
@@ -79,7 +80,7 @@ def serve(channel: socket.socket, unit: int, generation: int, slots: wire.Slots,
     gc.collect()
     gc.freeze()
     gc.disable()
-    channel.send(wire.pack(Message(wire.READY, unit, 0, generation)))
+    channel.send(wire.pack(Message(wire.READY, unit, 0, generation)) + note.encode())
     clock = time.monotonic_ns
     while True:
         data = channel.recv(wire.MAX_BYTES)
