@@ -1,0 +1,375 @@
+"""Admission: prove before a run that no mandatory part can miss, under assumptions that are written down and monitored.
+
+`admit` answers for one resource (`demand` holds the analysis). `admit_run` answers for streams of frames on the engine:
+
+    stages in a row on one resource  -> one task: C = sum of (worst case + how late its end is seen), J = jitter + wake-up latency
+    several resources in turn        -> a local deadline each; the next one's jitter is the local deadline before it
+    the answer is published by timer -> the last local deadline is the deadline less the guard, and the guard covers its latency
+    optional stages in the way       -> a limit on their length, so that what is left still fits (and where they share a core but
+                                        not a resource: none starts while mandatory work waits or runs)
+
+The engine and the analysis share these numbers: pass `RunAdmission.engine_options()` on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from .demand import (
+    UNLIMITED_NS,
+    Arrival,
+    Certificate,
+    CounterExample,
+    NotProven,
+    Task,
+    Verdict,
+    admit,
+    least_deadline,
+    longest_optional_stage,
+    recheck,
+)
+from .model import Stage, Stream
+from .units import format_ns
+
+__all__ = ["Arrival", "Assumption", "Certificate", "CounterExample", "NotProven", "RunAdmission", "Task", "Verdict", "admit",
+           "admit_run", "least_deadline", "longest_optional_stage", "recheck"]
+
+CERTIFICATE, COUNTER_EXAMPLE, NOT_PROVEN = "certificate", "counter-example", "not proven"
+
+
+class Assumption(NamedTuple):
+    """One thing that a guarantee rests on. `kind` and `subject` tell the monitor what to look at:
+
+    kind      subject    violated by
+    stage     stage      a duration of that stage above `limit_ns`
+    wake-up   ""         an event handled more than `limit_ns` after it happened, or a timer that fires so late
+    period    stream     two releases less than `limit_ns` apart
+    jitter    stream     a frame that arrives more than `limit_ns` after its release
+    blocking  resource   an optional stage there that takes more than `limit_ns`
+    preempt   ""         mandatory work that waited for a core that an optional stage held (seen as `wake-up`)
+    fault     ""         a stage that failed, or a unit that was lost
+    """
+
+    name: str
+    kind: str
+    subject: str
+    text: str
+    limit_ns: int
+
+
+@dataclass(frozen=True)
+class RunAdmission:
+    """What admission says of a run. `answer` is "certificate", "counter-example" or "not proven"; `text` the statement or the
+    reason, in one line. The rest goes to the engine (`engine_options`) and into the record (`to_dict`). Times in ns."""
+
+    answer: str
+    text: str
+    assumptions: tuple[Assumption, ...] = ()
+    certificates: Mapping[str, Certificate] | None = None
+    counter_example: CounterExample | None = None
+    blocking_ns: Mapping[str, int] | None = None
+    local_ns: Mapping[tuple[int, int], int] | None = None
+    yields: Mapping[str, tuple[str, ...]] | None = None
+    least_deadline_ns: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def admitted(self) -> bool:
+        """Whether no frame misses while the assumptions hold."""
+        return self.answer == CERTIFICATE
+
+    def engine_options(self) -> dict[str, Any]:
+        """Keyword arguments for `Engine`: without them the statement does not hold."""
+        return {"blocking_ns": dict(self.blocking_ns or {}), "local_ns": dict(self.local_ns or {}),
+                "yields": dict(self.yields or {})}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a record or JSON."""
+        return {
+            "answer": self.answer, "text": self.text, "notes": list(self.notes), "least_deadline_ns": self.least_deadline_ns,
+            "assumptions": [a._asdict() for a in self.assumptions],
+            "certificates": {name: asdict(c) for name, c in (self.certificates or {}).items()},
+            "counter_example": asdict(self.counter_example) if self.counter_example else None,
+            "blocking_ns": dict(self.blocking_ns or {}), "yields": {k: list(v) for k, v in (self.yields or {}).items()},
+            "local_ns": [[stream, stage, ns] for (stream, stage), ns in (self.local_ns or {}).items()],
+        }
+
+
+class _Segment(NamedTuple):
+    """Mandatory stages in a row on one resource."""
+
+    resource: str
+    stages: tuple[int, ...]
+    cost_ns: int
+    piece_ns: int
+
+
+class _Set(NamedTuple):
+    """The question: streams cut into segments, and the surroundings."""
+
+    streams: tuple[Stream, ...]
+    segments: tuple[tuple[_Segment, ...], ...]
+    units: Mapping[str, int]
+    guard_ns: int
+    arrival_ns: Mapping[str, int]  # how late the engine may see a release, and the end of a stage, by resource
+    end_ns: Mapping[str, int]
+    optional: frozenset[str]  # resources with optional stages
+    strangers: int  # optional stages elsewhere that may hold a core that mandatory work needs
+
+    def at(self, deadline_ns: int) -> _Set:
+        """The same with this deadline for all streams."""
+        return self._replace(streams=tuple(replace(s, deadline_ns=deadline_ns) for s in self.streams))
+
+
+def admit_run(streams: Sequence[Stream], resources: Mapping[str, int], guard_ns: int, wakeup_ns: int, shared: bool,
+              preempted: bool, *, inline: Collection[str] = (), overhead_ns: int = 0,
+              sources: Mapping[str, str] | None = None, splits: bool = True) -> RunAdmission:
+    """Whether no frame of these streams can miss its deadline on the engine, and under which assumptions.
+
+    `resources`: name to units, as the engine's. `guard_ns`: how long before its deadline an answer is published. `wakeup_ns`:
+    the assumed worst latency between an event and the engine's handling of it. `shared`: optional stages run on cores that
+    mandatory work of another resource needs. `preempted`: then the operating system interrupts them for it (SCHED_FIFO), so that
+    they are no obstacle. `inline`: resources whose stages run in the dispatcher itself: their ends are seen at once, and timers
+    wait for them. `overhead_ns`: what the engine's own step and its records add to each stage. `sources`: stage name to where its
+    worst case comes from ("1.3 x the longest of 1,000", "cycles / clock"). `splits=False`: all stages count as mandatory, for
+    policies without a split. A `wcet_ns` of 0 is unknown. Never raises for what it cannot prove.
+    """
+    problem = _problem(streams, resources, guard_ns, wakeup_ns + overhead_ns, inline, splits)
+    if problem:
+        return RunAdmission(NOT_PROVEN, problem)
+    counts = [s.mandatory if splits else len(s.stages) for s in streams]
+    held = max([st.wcet_ns for s, n in zip(streams, counts, strict=True) for st in s.stages[:n] if st.resource in inline], default=0)
+    arrival = {r: wakeup_ns + (0 if r in inline else held) for r in resources}
+    late = {r: overhead_ns + (0 if r in inline else wakeup_ns + held) for r in resources}
+    segments = tuple(_segments(s, n, late) for s, n in zip(streams, counts, strict=True))
+    mandatory = sorted({g.resource for list_ in segments for g in list_})
+    extra = frozenset(st.resource for s, n in zip(streams, counts, strict=True) for st in s.stages[n:])
+    apart = [r for r in sorted(extra) if r not in mandatory] if shared and not preempted else []
+    question = _Set(tuple(streams), segments, resources, guard_ns, arrival, late, extra, sum(resources[r] for r in apart))
+    answer = _answer(question)
+    if isinstance(answer, str) or isinstance(answer[1], CounterExample):
+        return _refusal(question, answer)
+    local_ns, certificates, limits = answer
+    assert isinstance(certificates, dict)
+    blocking = {r: limits[r] - late[r] for r in mandatory if r in extra}  # its unit is free only when its end is seen
+    if apart:  # they hold up the dispatcher's timers as well
+        timers = (guard_ns - wakeup_ns - overhead_ns - held) // question.strangers
+        blocking.update({r: min(timers, *limits.values()) - late[r] for r in apart})
+    for stage in (st for s, n in zip(streams, counts, strict=True) for st in s.stages[n:] if st.resource in blocking):
+        if max(stage.wcet_ns, stage.typical_ns) <= 0:
+            return RunAdmission(NOT_PROVEN, f"stage {stage.name!r} may be in the way of mandatory work and has no time: measure it")
+    stretch_ns = question.strangers * max([0, *(blocking[r] for r in apart)])
+    notes = [f"stage {st.name!r} may take {format_ns(st.wcet_ns or st.typical_ns)}, more than the "
+             f"{format_ns(max(0, blocking[st.resource]))} that may be in the way on {st.resource!r}: it never starts"
+             for s, n in zip(streams, counts, strict=True) for st in s.stages[n:]
+             if max(st.wcet_ns, st.typical_ns) > blocking.get(st.resource, UNLIMITED_NS)]
+    assumptions = _assumptions(streams, counts, wakeup_ns, overhead_ns, blocking, stretch_ns, shared and preempted, sources or {})
+    text = f"no frame misses its deadline while {assumptions[0].name} to {assumptions[-1].name} hold"
+    return RunAdmission(CERTIFICATE, text, assumptions, certificates, None, blocking, local_ns,
+                        {r: tuple(mandatory) for r in apart}, None, tuple(dict.fromkeys(notes)))
+
+
+# The question ---------------------------------------------------------------------------------------------------------
+
+
+def _problem(streams: Sequence[Stream], resources: Mapping[str, int], guard_ns: int, wakeup_ns: int,
+             inline: Collection[str], splits: bool) -> str:
+    """Why nothing can be proven, or ""."""
+    if not streams:
+        return "there is no stream"
+    longest, served, worst = 0, set(), dict[str, int]()
+    for stream in streams:
+        count = stream.mandatory if splits else len(stream.stages)
+        if not count:
+            return f"stream {stream.name!r} has no mandatory stage, so no answer is sure"
+        if stream.period_ns <= 0:
+            return f"stream {stream.name!r} has no least distance of its frames: give it a period"
+        for stage in stream.stages:
+            if resources.get(stage.resource, 0) < 1:
+                return f"stage {stage.name!r} needs resource {stage.resource!r}; there is {', '.join(sorted(resources))}"
+        for stage in stream.stages[:count]:
+            if stage.wcet_ns <= 0:
+                return f"stage {stage.name!r} has no worst-case time: measure or state it"
+            if worst.setdefault(stage.name, stage.wcet_ns) != stage.wcet_ns:
+                return f"stage {stage.name!r} has two worst-case times: give it two names"
+            if stage.resource in inline:
+                longest = max(longest, stage.wcet_ns)
+                served.add(stage.resource)
+    if len(served) > 1:
+        return f"{' and '.join(sorted(served))} run in the dispatcher, one at a time: make them one resource"
+    if guard_ns < wakeup_ns + longest:
+        late = f"{format_ns(wakeup_ns + longest)} late (wake-up latency{', and a stage in line' if longest else ''})"
+        return f"a timer may be {late}, and the guard is {format_ns(guard_ns)}: give a guard of that length"
+    return ""
+
+
+def _segments(stream: Stream, count: int, late_ns: Mapping[str, int]) -> tuple[_Segment, ...]:
+    out: list[_Segment] = []
+    for i, stage in enumerate(stream.stages[:count]):
+        cost = stage.wcet_ns + late_ns[stage.resource]  # its end is seen so much later, and only then is the unit free
+        if out and out[-1].resource == stage.resource:
+            last = out[-1]
+            out[-1] = _Segment(last.resource, (*last.stages, i), last.cost_ns + cost, max(last.piece_ns, cost))
+        else:
+            out.append(_Segment(stage.resource, (i,), cost, cost))
+    return tuple(out)
+
+
+# The answer -----------------------------------------------------------------------------------------------------------
+
+_Answer = tuple[dict[tuple[int, int], int], "dict[str, Certificate] | CounterExample", dict[str, int]]
+
+
+def _answer(question: _Set) -> _Answer | str:
+    """(local deadlines, certificates or a counter-example, longest optional stage by resource), or why not proven."""
+    ways: list[Callable[[_Segment], int]] = [lambda g: g.cost_ns]
+    if any(len(list_) > 1 for list_ in question.segments):
+        ways.append(lambda g: 1)
+        ways += [lambda g, w=w: w if g.resource in question.optional else 1 for w in (3, 10, 30)]  # type: ignore[misc]
+    answers = [_with_local_deadlines(question, way) for way in ways]
+    proven = [a for a in answers if not isinstance(a, str)]
+    if not proven:
+        return answers[0]
+    return max(proven, key=lambda a: min(a[2].values()))  # the one that leaves most room for optional stages
+
+
+def _with_local_deadlines(question: _Set, weight: Callable[[_Segment], int]) -> _Answer | str:
+    """Split what is left of each deadline between its segments, by weight."""
+    local_ns: dict[tuple[int, int], int] = {}
+    tasks: dict[str, list[Task]] = {}
+    plain = True
+    for i, (stream, segments) in enumerate(zip(question.streams, question.segments, strict=True)):
+        total = sum(g.cost_ns for g in segments)
+        jitter = start = stream.jitter_ns + question.arrival_ns[segments[0].resource]
+        left = stream.deadline_ns - question.guard_ns - start - total
+        plain = plain and len(segments) == 1
+        done = 0
+        for k, segment in enumerate(segments):
+            done += segment.cost_ns
+            due = start + done + left * sum(map(weight, segments[: k + 1])) // sum(map(weight, segments))
+            if due <= 0:
+                return f"stream {stream.name!r}: its guard and its jitter leave nothing of the deadline"
+            if jitter >= stream.period_ns and k and question.units[segments[k - 1].resource] > 1:
+                return f"stream {stream.name!r}: its frames may overtake each other before stage {segment.stages[0]}"
+            tasks.setdefault(segment.resource, []).append(
+                Task(segment.cost_ns, stream.period_ns, due, jitter, segment.piece_ns))
+            local_ns.update({(i, stage): due for stage in segment.stages})
+            jitter = due
+    certificates, limits = {}, {}
+    for resource, set_ in tasks.items():
+        units = question.units[resource]
+        if units > 1 and question.strangers:
+            return f"{resource!r} has several units and optional stages share their cores: use SCHED_FIFO, or cores of their own"
+        limits[resource], verdict = _limit(set_, units, resource in question.optional, question.strangers)
+        if isinstance(verdict, CounterExample):
+            if plain:
+                return local_ns, verdict, {resource: 0}
+            late = f"{format_ns(verdict.demand_ns + verdict.block_ns)} of work within {format_ns(verdict.t_ns)}"
+            return f"{resource}: with its part of the deadline, up to {late}"
+        if isinstance(verdict, NotProven):
+            return f"{resource}: {verdict.reason}"
+        certificates[resource] = verdict
+    return local_ns, certificates, limits
+
+
+def _limit(tasks: list[Task], units: int, own: bool, strangers: int) -> tuple[int, Verdict]:
+    """The longest optional stage, where one may run on this resource (`own`) and `strangers` others may hold its core.
+
+    A core that does not interrupt them gives them at most strangers x q once in a busy interval, on top of any other blocking:
+    as if all deadlines were so much shorter, which leaves EDF's order as it is.
+    """
+
+    def verdict(q: int) -> Verdict:
+        shorter = [t._replace(deadline_ns=t.deadline_ns - strangers * q) for t in tasks]
+        if any(t.deadline_ns <= 0 for t in shorter):
+            return NotProven("nothing is left of a deadline")
+        return admit(shorter, "np-edf", units, q if own else 0)
+
+    if not own and not strangers:
+        return UNLIMITED_NS, verdict(0)
+    if not strangers and isinstance(verdict(0), Certificate):
+        low = longest_optional_stage(tasks, units)
+        return low, verdict(low)
+    low, high = 0, max(t.deadline_ns for t in tasks)
+    best = verdict(0)
+    while isinstance(best, Certificate) and high - low > 1:
+        middle = (low + high) // 2
+        found = verdict(middle)
+        low, high, best = (middle, high, found) if isinstance(found, Certificate) else (low, middle, best)
+    return low, best
+
+
+def _refusal(question: _Set, answer: _Answer | str) -> RunAdmission:
+    """Say why, and the least common deadline that would do."""
+    counter = None if isinstance(answer, str) else answer[1]
+    assert counter is None or isinstance(counter, CounterExample)
+    if counter is None:
+        kind, text = NOT_PROVEN, str(answer)
+    else:
+        kind = COUNTER_EXAMPLE
+        resource = next(iter(answer[2]))
+        due = f"up to {format_ns(counter.demand_ns + counter.block_ns)} of mandatory work must be done within "
+        text = f"{resource}: {due}{format_ns(counter.t_ns)} of its arrival"
+    least = _least_common_deadline(question)
+    if least is None:
+        text += "; no deadline would do: fewer streams, longer periods or shorter stages"
+    else:
+        text += f"; the least deadline that would be admitted for all streams is {format_ns(least)} ({least} ns)"
+    return RunAdmission(kind, text, counter_example=counter, least_deadline_ns=least)
+
+
+def _least_common_deadline(question: _Set) -> int | None:
+    costs: dict[str, Fraction] = {}
+    for stream, segments in zip(question.streams, question.segments, strict=True):
+        for segment in segments:
+            costs[segment.resource] = costs.get(segment.resource, Fraction(0)) + Fraction(segment.cost_ns, stream.period_ns)
+    if any(load > question.units[resource] for resource, load in costs.items()):
+        return None
+    tasks = [Task(sum(g.cost_ns for g in segments) + question.guard_ns, stream.period_ns, 0, stream.jitter_ns)
+             for stream, segments in zip(question.streams, question.segments, strict=True)]
+    low, high = min(t.cost_ns for t in tasks) - 1, max(t.cost_ns + t.jitter_ns for t in tasks)
+
+    def test(deadline_ns: int) -> bool:
+        answer = _answer(question.at(deadline_ns))
+        return not isinstance(answer, str) and not isinstance(answer[1], CounterExample)
+
+    while not test(high):
+        low, high = high, 2 * high
+        if high > 1 << 50:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if test(middle) else (middle, high)
+    return high
+
+
+# Assumptions ----------------------------------------------------------------------------------------------------------
+
+
+def _assumptions(streams: Sequence[Stream], counts: Sequence[int], wakeup_ns: int, overhead_ns: int,
+                 blocking: Mapping[str, int], stretch_ns: int, preempted: bool, sources: Mapping[str, str]) -> tuple[Assumption, ...]:
+    """What the statement rests on, numbered."""
+    stages: dict[str, Stage] = {}
+    for stream, count in zip(streams, counts, strict=True):
+        for stage in stream.stages[:count]:
+            stages[stage.name] = stage
+    held = f", and the engine {format_ns(overhead_ns)}" if overhead_ns else ""
+    held += f", and {format_ns(stretch_ns)} more while optional stages hold its core" if stretch_ns else ""
+    found = [("stage", s.name, f"stage {s.name!r} on {s.resource!r} takes at most {format_ns(s.wcet_ns)} "
+              f"({sources.get(s.name, 'assumed')}){held}", s.wcet_ns + overhead_ns + stretch_ns) for s in stages.values()]
+    found.append(("wake-up", "", f"the dispatcher handles an event or a timer at most {format_ns(wakeup_ns)} late, or when the "
+                  "stage that runs in line ends" + (" and its core is free" if stretch_ns else ""), wakeup_ns))
+    for s in streams:
+        found.append(("period", s.name, f"frames of {s.name!r} are released at least {format_ns(s.period_ns)} apart", s.period_ns))
+        found.append(("jitter", s.name, f"each frame of {s.name!r} arrives, in order, at most {format_ns(s.jitter_ns)} after its "
+                      "release", s.jitter_ns))
+    for resource, limit in blocking.items():
+        text = f"takes at most {format_ns(limit)}" if limit > 0 else "does not exist"
+        found.append(("blocking", resource, f"an optional stage that starts on {resource!r} {text}", max(0, limit)))
+    if preempted:
+        found.append(("preempt", "", "the operating system interrupts optional work for mandatory work at once", wakeup_ns))
+    found.append(("fault", "", "no mandatory stage fails and no unit that mandatory work needs is lost", 0))
+    return tuple(Assumption(f"A{n}", *entry) for n, entry in enumerate(found, 1))
