@@ -100,6 +100,14 @@ class Workload:
     outcomes: Outcomes | None = None
     validation: Outcomes | None = None  # of other pictures, which policies are tuned and chosen on
 
+    def __post_init__(self) -> None:
+        depths = 1 + sum(not stage.mandatory for stage in self.stages)
+        if len(self.durations) != len(self.stages):
+            raise ValueError(f"found {len(self.durations)} durations, expected one for each of {len(self.stages)} stages")
+        for outcomes in (self.outcomes, self.validation):
+            if outcomes is not None and outcomes.depths != depths:
+                raise ValueError(f"found outcomes of {outcomes.depths} depths, expected {depths}")
+
 
 @dataclass(frozen=True)
 class Source:

@@ -105,7 +105,12 @@ class Simulation:
 
     @property
     def utility(self) -> float:
-        """Expected correctness a frame (a missed one counts 0), frames weighted by their stream."""
+        """Expected correctness, the mean over frames; a missed one counts 0."""
+        return sum(stream.utility for stream in self.streams) / self.captured if self.captured else 0.0
+
+    @property
+    def weighted_utility(self) -> float:
+        """The same with every frame weighted by its stream: what policies maximise."""
         weight = sum(stream.weight * stream.captured for stream in self.streams)
         return sum(stream.weight * stream.utility for stream in self.streams) / weight if weight else 0.0
 
@@ -116,11 +121,13 @@ class Simulation:
         return sum(stream.correct for stream in self.streams) / labelled if labelled else float("nan")
 
     def latency_ns(self, share: float) -> float:
-        """A quantile of publication minus capture over the answered frames; nan if none. Nearest rank; to 1.6 % in streaming mode."""
-        total = sum(self.answered)
-        if not total:
-            return float("nan")
-        rank = min(total - 1, int(share * total))
+        """A quantile (nearest rank) of publication minus capture, a missed frame infinitely late; to 1.6 % in streaming mode.
+
+        nan without a frame, inf where the quantile falls on the missed ones.
+        """
+        rank = max(0, math.ceil(share * self.captured) - 1)
+        if not sum(self.answered) > rank:
+            return math.inf if self.captured else math.nan
         if self.frames is not None:
             done = self.frames[self.frames["status"] == ANSWERED]
             return float(np.partition(done["published_ns"] - done["release_ns"], rank)[rank])
@@ -136,6 +143,7 @@ class Simulation:
         return {
             "scenario": self.scenario, "policy": self.policy, "seed": self.seed, "captured": self.captured,
             "answered": self.answered, "missed": self.missed, "dropped": 0, "utility": self.utility,
+            "weighted_utility": self.weighted_utility,
             "accuracy": _none(self.accuracy),
             "latency_p50_ns": _none(self.latency_ns(0.5)), "latency_p99_ns": _none(self.latency_ns(0.99)),
             "longest_misses": max(stream.longest_misses for stream in self.streams), "discarded_stages": self.discarded,
@@ -144,4 +152,4 @@ class Simulation:
 
 
 def _none(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None

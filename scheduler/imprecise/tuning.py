@@ -19,18 +19,19 @@ def threshold_curve(scenario: Scenario, seed: int = 0, frames: int = 4000,
 
 
 def tune_threshold(scenario: Scenario, seed: int = 0, frames: int = 4000, grid: Sequence[float] = GRID) -> float:
-    """The theta of the grid with the best utility; of equals the smallest, which refines least.
+    """The theta of the grid with the best weighted utility; of equals the smallest, which refines least.
 
     Give it `scenario.on_validation()`. Raises ValueError for an empty grid or a theta outside 0..1.
     """
     if not grid:
         raise ValueError("the grid is empty")
-    return max(threshold_curve(scenario, seed, frames, sorted(grid)), key=lambda entry: (round(entry[1].utility, 12), -entry[0]))[0]
+    curve = threshold_curve(scenario, seed, frames, sorted(grid))
+    return max(curve, key=lambda entry: (round(entry[1].weighted_utility, 12), -entry[0]))[0]
 
 
 @dataclass(frozen=True)
 class Rank:
-    """How a policy did: its mean utility, and by how much it fell short of the best policy of each world, mean and worst."""
+    """How a policy did: its mean weighted utility, and by how much it fell short of the best policy of each world, mean and worst."""
 
     policy: str
     utility: float
@@ -49,10 +50,10 @@ def rank_policies(scenarios: Sequence[Scenario], policies: Sequence[str], seeds:
         raise ValueError("ranking needs at least one scenario, policy and seed")
     worlds = [(scenario, seed) for scenario in scenarios for seed in seeds]
     results = {p: [simulate(scenario, p, seed, frames, rows=False) for scenario, seed in worlds] for p in dict.fromkeys(policies)}
-    best = [max(runs[i].utility for runs in results.values()) for i in range(len(worlds))]
+    best = [max(runs[i].weighted_utility for runs in results.values()) for i in range(len(worlds))]
     ranks = []
     for policy, runs in results.items():
-        short = [top - run.utility for top, run in zip(best, runs)]
-        ranks.append(Rank(policy, sum(run.utility for run in runs) / len(runs), sum(short) / len(short), max(short),
+        short = [top - run.weighted_utility for top, run in zip(best, runs)]
+        ranks.append(Rank(policy, sum(run.weighted_utility for run in runs) / len(runs), sum(short) / len(short), max(short),
                           sum(run.missed for run in runs)))
     return sorted(ranks, key=lambda rank: (round(rank.shortfall, 12), rank.policy))
