@@ -21,13 +21,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from imprecise.units import format_ns
 
+from .text import TEXTS, duration
 from .view import STATUSES, View
 
 CAUSES = ("unknown", "machine_stall", "accelerator", "overrun", "source", "queueing")  # in order of concern
-TEXTS = {"unknown": "unknown", "machine_stall": "machine stall", "accelerator": "accelerator", "overrun": "overrun",
-         "source": "source", "queueing": "queueing"}
 Span = tuple[int, int]
 
 
@@ -119,7 +117,7 @@ class _Judge:
         stalled = self.stalls.overlap(release, max(arrival, release + 1))
         if stalled and arrival > release:
             return ({"machine_stall": stalled}, "machine_stall",
-                    f"asked for {format_ns(arrival - release)} late; {self._stall_text(release, arrival, release)}")
+                    f"asked for {duration(arrival - release)} late; {self._stall_text(release, arrival, release)}")
         return {"source": deadline - release}, "source", "the source did not deliver it"
 
     def _divide(self, stream: int, job: int, release: int, deadline: int, arrival: int) -> tuple[dict[str, int], dict[str, str]]:
@@ -136,10 +134,11 @@ class _Judge:
             allowed = min(late, jitter)
             parts["machine_stall"] += stalled
             parts["queueing"] += busy
-            parts["source"] += late - allowed
             parts["service"] += allowed
-            if late > allowed:
-                facts["source"] = f"it was seen {format_ns(seen - release)} after its capture, {format_ns(jitter)} allowed"
+            if late > allowed:  # a data set is always ready: where it is late, the dispatcher was
+                part = "unexplained" if self.live and self.view.streams[stream].source.startswith("dataset:") else "source"
+                parts[part] += late - allowed
+                facts[part] = f"it was seen {duration(seen - release)} after its capture, {duration(jitter)} allowed"
         at, last = seen, None
         for i in self.of_job.get(job, ()):
             start, end = self.starts[i], self.ends[i]
@@ -157,7 +156,7 @@ class _Judge:
             following = 0 if last is None else self.numbers[last] + (self.statuses[last] in ("done", "late"))
             self._wait(parts, facts, at, deadline, stream, following, "")
         if parts["machine_stall"]:
-            was_ready = f"its answer was ready {format_ns(deadline - at)} before its deadline; " if ready and at < deadline else ""
+            was_ready = f"its answer was ready {duration(deadline - at)} before its deadline; " if ready and at < deadline else ""
             facts["machine_stall"] = was_ready + self._stall_text(release, deadline, release)
         return parts, facts
 
@@ -176,9 +175,9 @@ class _Judge:
         name = self.view.stage_name(stream, stage) if known else "publication"
         if busy:
             waited = facts.get("queueing")
-            facts["queueing"] = (waited + ", " if waited else "") + f"{name} waited {format_ns(busy)} for {resource or 'its turn'}"
+            facts["queueing"] = (waited + ", " if waited else "") + f"{name} waited {duration(busy)} for {resource or 'its turn'}"
         if end - start - stalled - busy > 0:
-            facts.setdefault("unexplained", f"{name} waited {format_ns(end - start - stalled - busy)} with nothing in its way")
+            facts.setdefault("unexplained", f"{name} waited {duration(end - start - stalled - busy)} with nothing in its way")
 
     def _run(self, parts: dict[str, int], facts: dict[str, str], i: int, stream: int, start: int, end: int) -> None:
         """Divide a time in which one of the job's stages ran."""
@@ -195,14 +194,14 @@ class _Judge:
         worst = int(stages[number].get("wcet_ns", 0)) if known else 0
         if status in ("failed", "abandoned"):
             parts["accelerator" if resource == "fpga" else "overrun"] += spent
-            facts["accelerator" if resource == "fpga" else "overrun"] = f"{name} {status} on {resource} after {format_ns(spent)}"
+            facts["accelerator" if resource == "fpga" else "overrun"] = f"{name} {status} on {resource} after {duration(spent)}"
             return
         parts["service"] += min(spent, typical)
         if spent > typical:
             part = "accelerator" if resource == "fpga" and worst and spent > worst else "overrun"
             parts[part] += spent - typical
-            bound = f", worst case {format_ns(worst)}" if worst else ""
-            facts[part] = f"{name} ran for {format_ns(spent)}, typical {format_ns(typical)}{bound}"
+            bound = f", worst case {duration(worst)}" if worst else ""
+            facts[part] = f"{name} ran for {duration(spent)}, typical {duration(typical)}{bound}"
 
     def _busy_elsewhere(self, resource: str, start: int, end: int) -> int:
         """Time in [start, end), stalls apart, in which all units of a resource were taken.
@@ -219,8 +218,8 @@ class _Judge:
         source = self.stall_sources.get(longest, "witness")
         more = f", and {len(spans) - 1} more times" if len(spans) > 1 else ""
         offset = longest[0] - release
-        when = f"from {format_ns(abs(offset))} {'after' if offset >= 0 else 'before'} its capture on"
-        return f"the {source} woke up {format_ns(longest[1] - longest[0])} late, {when}{more}"
+        when = f"from {duration(abs(offset))} {'after' if offset >= 0 else 'before'} its capture on"
+        return f"the {source} woke up {duration(longest[1] - longest[0])} late, {when}{more}"
 
     def _name(self, parts: dict[str, int], facts: dict[str, str], release: int, deadline: int) -> tuple[str, str]:
         """The cause and its evidence."""
@@ -228,16 +227,16 @@ class _Judge:
         blame = {part: ns for part, ns in parts.items() if part != "service" and ns > 0}
         part = max(blame, key=lambda p: blame[p], default="service")
         if part == "service" or blame[part] < window // 50:
-            return "overrun", f"its stages take {format_ns(parts['service'])} of the {format_ns(window)} when nothing is wrong"
+            return "overrun", f"its stages take {duration(parts['service'])} of the {duration(window)} when nothing is wrong"
         if part == "queueing":  # behind work that a stall had delayed?
             before = self.stalls.overlap(release - window, release)
             if before > blame[part] // 2:
                 return "machine_stall", f"{facts[part]}, behind work that stood still: {self._stall_text(release - window, release, release)}"
         cause = "unknown" if part == "unexplained" else part
-        others = [f"{TEXTS.get(p, p)} {format_ns(ns)}" for p, ns in sorted(blame.items(), key=lambda item: -item[1]) if p != part]
+        others = [f"{TEXTS.get(p, p)} {duration(ns)}" for p, ns in sorted(blame.items(), key=lambda item: -item[1]) if p != part]
         also = f" (also {', '.join(others)})" if others else ""
         fact = facts.get(part, "")
-        return cause, f"{fact}{also}" if "ready" in fact else f"{format_ns(blame[part])} of {format_ns(window)}: {fact}{also}"
+        return cause, f"{fact}{also}" if "ready" in fact else f"{duration(blame[part])} of {duration(window)}: {fact}{also}"
 
 
 class _Spans:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from .view import View
 
 FORMAT = 1
 FIGURES = ("miss_ratio", "accuracy", "utility")
-RESAMPLES = 4000
+RESAMPLES = 2000
 MAX_MARGIN = 1.0
 
 
@@ -80,11 +81,12 @@ def difference(base: View, other: View, figure: str, confidence: float) -> dict[
     a, b = values(other, rows_other, figure), values(base, rows_base, figure)
     both = np.isfinite(a) & np.isfinite(b)
     if not both.any():
-        return {"pairs": 0, "difference": None, "difference_low": None, "difference_high": None, "verdict": "no pair", "method": ""}
+        return {"pairs": 0, "baseline_value": None, "value": None, "difference": None, "difference_low": None, "difference_high": None, "verdict": "no pair", "method": ""}
     found = statistics.paired_difference(a[both], b[both], confidence=confidence, resamples=RESAMPLES)
     words = {"a is higher": "higher", "b is higher": "lower"}.get(found.verdict, "no difference shown")
-    return {"pairs": int(both.sum()), "difference": found.interval.estimate, "difference_low": found.interval.low,
-            "difference_high": found.interval.high, "verdict": words, "method": found.interval.method}
+    return {"pairs": int(both.sum()), "baseline_value": float(b[both].mean()), "value": float(a[both].mean()),
+            "difference": found.interval.estimate, "difference_low": max(-1.0, found.interval.low),
+            "difference_high": min(1.0, found.interval.high), "verdict": words, "method": found.interval.method}
 
 
 def equivalent(base: View, other: View, margin: float, figure: str = "utility") -> dict[str, Any]:
@@ -96,20 +98,21 @@ def equivalent(base: View, other: View, margin: float, figure: str = "utility") 
     both = np.isfinite(a) & np.isfinite(b)
     if not both.any():
         return {"figure": figure, "margin": margin, "pairs": 0, "difference": None, "difference_low": None, "difference_high": None,
-                "interval_confidence": 2 * CONFIDENCE - 1, "verdict": "no pair"}
+                "interval_confidence": round(2 * CONFIDENCE - 1, 9), "verdict": "no pair"}
     found = statistics.equivalence(a[both], b[both], margin, confidence=CONFIDENCE, resamples=RESAMPLES)
     return {"figure": figure, "margin": margin, "pairs": int(both.sum()), "difference": found.interval.estimate,
             "difference_low": found.interval.low, "difference_high": found.interval.high,
-            "interval_confidence": found.interval.confidence, "verdict": found.verdict}
+            "interval_confidence": round(found.interval.confidence, 9), "verdict": found.verdict}
 
 
 def names_of(views: Sequence[View]) -> list[str]:
-    """A short name for each run: its policy; with its kind and its file's name where that is not enough."""
-    out = [view.policy for view in views]
-    if len(set(out)) < len(out) and len({str(v.meta.get("kind")) for v in views}) > 1:
-        out = [f"{name} {view.meta.get('kind')}" for name, view in zip(out, views)]
+    """A short name for each run: its policy; with its parameters, kind and file where that is not enough."""
+    out = [view.policy.partition(":")[0] for view in views]
     if len(set(out)) < len(out):
-        out = [f"{name} ({view.path.rpartition('/')[2].removesuffix('.db')})" for name, view in zip(out, views)]
+        out = [view.policy for view in views]
+    for more in ([str(view.meta.get("kind")) for view in views], [Path(view.path).stem for view in views]):
+        if len(set(out)) < len(out) and len(set(more)) > 1:
+            out = [f"{name} {extra}" for name, extra in zip(out, more)]
     return [name if out.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(out)]
 
 
@@ -145,23 +148,39 @@ def compare(views: Sequence[View], baseline: int = 0, force: bool = False, margi
             "compared": compared, "runs": list(summaries)}
 
 
-def sentence(base: str, row: Mapping[str, Any]) -> str:
-    """One comparison in words."""
-    pairs_found = row["utility"]["pairs"]
-    if not pairs_found:
-        return f"{row['name']} and {base} have no frame in common."
-    parts = []
-    for figure, name, good in (("miss_ratio", "misses", "lower"), ("utility", "utility", "higher"), ("accuracy", "accuracy", "higher")):
+WORDS = {"miss_ratio": {"lower": "fewer misses", "higher": "more misses", "": "misses"},
+         "utility": {"lower": "worse utility", "higher": "better utility", "": "utility"},
+         "accuracy": {"lower": "worse accuracy", "higher": "better accuracy", "": "accuracy"}}
+
+
+def _phrases(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """For each figure what is shown, in words, and its numbers."""
+    out = []
+    for figure, words in WORDS.items():
         part = row[figure]
         if part["difference"] is None:
             continue
         span = f"{points(part['difference'])} points [{points(part['difference_low'])}, {points(part['difference_high'])}]"
-        if part["verdict"] == "no difference shown":
-            parts.append(f"no difference in {name} shown ({span})")
-        elif figure == "miss_ratio":
-            parts.append(f"misses {'fewer' if part['verdict'] == good else 'more'} frames ({span})")
+        if figure == "miss_ratio" and part["value"] == part["baseline_value"] == 0:
+            out.append(("neither missed a frame", ""))
+        elif part["verdict"] == "no difference shown":
+            out.append((f"no difference in {words['']} shown", span))
         else:
-            parts.append(f"{'better' if part['verdict'] == good else 'worse'} {name} ({span})")
+            out.append((words[part["verdict"]], span))
+    return out
+
+
+def in_short(row: Mapping[str, Any]) -> str:
+    """One comparison in words without its numbers."""
+    return ", ".join(words for words, _ in _phrases(row)) or "no frame in common"
+
+
+def sentence(base: str, row: Mapping[str, Any]) -> str:
+    """One comparison in words, with its numbers."""
+    pairs_found = row["utility"]["pairs"]
+    if not pairs_found:
+        return f"{row['name']} and {base} have no frame in common."
+    parts = [f"{words} ({span})" if span else words for words, span in _phrases(row)]
     text = f"{row['name']} against {base}, on the same {pairs_found:,} frames: {', '.join(parts)}."
     if row["equivalence"]:
         text += " " + equivalence_sentence(row["equivalence"])

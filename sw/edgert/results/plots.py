@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from imprecise.units import format_ns
 
-from .causes import CAUSES, TEXTS
+from .causes import CAUSES
 from .svg import WIDTH, Canvas, Scale, spread
-from .text import percent
+from .text import TEXTS, duration, percent
 from .view import View
 
 MS = 1e6
@@ -52,7 +51,7 @@ def depth_colour(depth: int, deepest: int) -> str:
 def trade(runs: Sequence[Entry], figure: str = "accuracy") -> str:
     """Accuracy (or utility) as published against the miss ratio, with both intervals; a missed frame counts 0."""
     canvas = Canvas(300, f"{figure} as published against miss ratio")
-    left, right, top, bottom = 52, 356, 14, 258
+    left, right, top, bottom = 52, WIDTH - 14, 28, 258
     shown = [run for run in runs if run.summary["all"][figure] is not None]
     worst = max([run.summary["all"]["miss_ratio_high"] or 0 for run in shown], default=0)
     least = min([run.summary["all"][f"{figure}_low"] for run in shown], default=0)
@@ -66,17 +65,22 @@ def trade(runs: Sequence[Entry], figure: str = "accuracy") -> str:
         canvas.text(x(tick), bottom + 18, f"{100 * tick:.3g} %", "middle", "tick")
     canvas.line(left, bottom, right, bottom, "axis")
     canvas.text((left + right) / 2, 294, "miss ratio", "middle")
-    canvas.text(left + 12, top + 22 if len(shown) < 2 else bottom - 14, f"{figure} as published", "start", "note")
-    wanted = [y(run.summary["all"][figure]) + 4 for run in shown]
-    places = spread(wanted, 17, top + 10, bottom)
-    for run, place in zip(shown, places):
-        part = run.summary["all"]
-        px, py = x(part["miss_ratio"]), y(part[figure])
+    canvas.text(4, 12, f"{figure} as published", "start", "label")
+    middle = (left + right) / 2
+    near = [run for run in shown if x(run.summary["all"]["miss_ratio"]) <= middle]
+    places: dict[str, float] = {}
+    for side in (near, [run for run in shown if run not in near]):  # labels right of what missed little, left of what missed much
+        wanted = [y(run.summary["all"][figure]) + 4 for run in side]
+        places.update(zip([run.name for run in side], spread(wanted, 17, top + 10, bottom - 8)))
+    for run in shown:
+        part, place = run.summary["all"], places[run.name]
+        px, py, step = x(part["miss_ratio"]), y(part[figure]), 1 if run in near else -1
         canvas.line(px, y(part[f"{figure}_low"]), px, y(part[f"{figure}_high"]), "whisker", run.colour)
         canvas.line(x(part["miss_ratio_low"]), py, x(part["miss_ratio_high"]), py, "whisker", run.colour)
-        canvas.line(px + 6, py, right + 8, place - 4, "leader")
+        start = max([x(r.summary["all"]["miss_ratio_high"]) for r in near], default=px) if run in near else x(part["miss_ratio_low"])
+        canvas.line(start + 3 * step, py, start + 26 * step, place - 4, "leader")
         canvas.circle(px, py, 5, run.colour, f"{run.name}: {figure} {percent(part[figure])}, missed {percent(part['miss_ratio'])}")
-        canvas.text(right + 12, place, run.name, colour=run.colour, kind="strong")
+        canvas.text(start + 30 * step, place, run.name, "start" if run in near else "end", "strong", run.colour)
     return str(canvas)
 
 
@@ -145,7 +149,7 @@ def latencies(runs: Sequence[Entry]) -> str:
     for deadline in deadlines[:3]:
         canvas.line(x(deadline / MS), top - 6, x(deadline / MS), bottom, "deadline")
     if deadlines:
-        canvas.text(x(deadlines[-1] / MS), top - 12, "deadline " + ", ".join(format_ns(d) for d in deadlines[:3]), "end", "note", MISS_COLOUR)
+        canvas.text(x(deadlines[-1] / MS), top - 12, "deadline " + ", ".join(duration(d) for d in deadlines[:3]), "end", "note", MISS_COLOUR)
     return str(canvas)
 
 
@@ -176,7 +180,7 @@ def depths(runs: Sequence[Entry]) -> str:
                 share = table[b, kind] / total[b]
                 colour = depth_colour(kind, deepest) if kind <= deepest else MISS_COLOUR if kind == deepest + 1 else "var(--c-grey)"
                 y -= size * share
-                canvas.rect(x(edges[b]), y, wide + 0.2, size * share, colour)
+                canvas.rect(x(edges[b]), y, wide, size * share, colour, kind="bar")
     for tick in x.ticks(6):
         canvas.text(x(tick), bottom + 14, f"{tick:g}", "middle", "tick")
     canvas.text((left + right) / 2, bottom + 34, "seconds since the start", "middle")
@@ -207,9 +211,7 @@ def miss_causes(runs: Sequence[Entry]) -> str:
             wide = x(found[cause]) - left
             canvas.rect(at, py + 4, wide, row - 12, CAUSE_COLOURS[cause], f"{run.name}: {TEXTS[cause]} {found[cause]:,}", 2)
             at += wide
-        reasons = [f"{found[c]:,} {TEXTS[c]}" for c in CAUSES if found[c]]
         canvas.text(at + 6, py + 17, "none" if not total else f"{total:,}", "start", "label")
-        del reasons
     used = [cause for cause in CAUSES if any(found[cause] for found in counts)]
     at_x = 12.0
     for cause in used:

@@ -8,16 +8,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from imprecise.units import format_ns
 
 from .. import __version__
 from ..errors import EdgertError
 from . import plots
-from .causes import TEXTS
-from .compare import compare
+from .compare import compare, in_short
 from .plots import Entry
 from .summary import summarise
-from .text import conditions, interval, latency, percent, points, verdict
+from .text import TEXTS, conditions, duration, interval, latency, percent, points, verdict
 from .view import View
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -47,7 +45,7 @@ def single(view: View, summary: Mapping[str, Any] | None = None) -> str:
     parts = [f"<h1>{escape(view.policy)}: who missed, how often, how sure, and why</h1>",
              f'<p class="mute">{escape(conditions(summary))}</p>',
              banner(verdict(summary), runs), runs_table(runs), streams_table(summary),
-             '<div class="grid">', card("Latency", "From scheduled capture to publication. The dashed line is the deadline.", plots.latencies(runs)),
+             '<div class="columns">', card("Latency", "From scheduled capture to publication. The dashed line is the deadline.", plots.latencies(runs)),
              card("Depth over time", "How deep the answers were. Red: no answer by the deadline.", plots.depths(runs)),
              card("Misses by cause", "On the evidence in the record; unknown would come first.", plots.miss_causes(runs)), "</div>",
              *details(runs)]
@@ -88,15 +86,14 @@ def card(title: str, text: str, plot: str, wide: bool = False) -> str:
 def pictures(runs: Sequence[Entry]) -> list[str]:
     """The plots that compare runs."""
     figure = "accuracy" if all(run.summary["all"]["accuracy"] is not None for run in runs) else "utility"
-    return ['<div class="grid">',
+    return ['<div class="columns">',
             card("Accuracy against misses", "Up and left is better. Lines are 95 % intervals. A missed frame is a wrong answer.",
                  plots.trade(runs, figure)),
             card("Utility, a closer look", "Expected correctness of what was published, with 95 % intervals that hold for bursts.",
                  plots.forest(runs, "utility")),
-            card("Latency", "From scheduled capture to publication, and the share of frames that got no answer in time.", plots.latencies(runs)),
-            card("Depth over time", "How deep the answers were. Red: no answer by the deadline.", plots.depths(runs)),
             card("Misses by cause", "On the evidence in the record: stages, waits, and stalls that the witness saw.", plots.miss_causes(runs)),
-            "</div>"]
+            card("Latency", "From scheduled capture to publication, and the share of frames that got no answer in time.", plots.latencies(runs)),
+            card("Depth over time", "How deep the answers were. Red: no answer by the deadline.", plots.depths(runs)), "</div>"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = ()) -> str:
@@ -125,22 +122,23 @@ def runs_table(runs: Sequence[Entry]) -> str:
     rows = []
     for run in runs:
         s, part = run.summary, run.summary["all"]
-        why = ", ".join(f"{TEXTS[c]} {n:,}" for c, n in sorted(s["miss_causes"].items(), key=lambda kv: -kv[1]) if n) or "-"
-        promise = s["guarantee"]["kind"].replace("_", " ")
+        why = ", ".join(f"{TEXTS[c]} {n:,}" for c, n in sorted(s["miss_causes"].items(), key=lambda kv: -kv[1]) if n)
+        longest = f", up to {part['longest_run_of_misses']:,} in a row" if part["missed"] > 1 else ""
+        dropped = f"<small>{part['dropped']:,} dropped</small>" if part["dropped"] else ""
+        latest = "" if part["latency_max_ns"] is None else f"<small>latest {duration(part['latency_max_ns'])}</small>"
         rows.append([
-            dot(run), f"{part['captured']:,}", f'<span class="{"bad" if part["missed"] else "good"}">{part["missed"]:,}</span>',
-            with_interval(part, "miss_ratio"), f"{part['longest_run_of_misses']:,}", with_interval(part, "accuracy"),
-            with_interval(part, "utility"), " / ".join(latency(part[f"latency_{q}_ns"]) for q in ("p50", "p99")),
-            "-" if part["latency_max_ns"] is None else format_ns(part["latency_max_ns"]), escape(promise), escape(why)])
-    head = ["run", "captured", "missed", "miss ratio", "longest run<br>of misses", "accuracy", "utility", "latency<br>p50 / p99",
-            "latest<br>answer", "guarantee", "why missed"]
-    return table(head, rows)
+            dot(run), f'<span class="{"bad" if part["missed"] else "good"}">{part["missed"]:,}</span> of {part["captured"]:,}{dropped}',
+            with_interval(part, "miss_ratio"), with_interval(part, "accuracy"), with_interval(part, "utility"),
+            " / ".join(latency(part[f"latency_{q}_ns"]) for q in ("p50", "p99")) + latest,
+            escape(s["guarantee"]["kind"].replace("_", " ")), escape(why + longest) or "-"])
+    head = ["run", "missed", "miss ratio", "accuracy", "utility", "latency p50 / p99", "guarantee", "why missed"]
+    return table(head, rows, (7,))
 
 
 def streams_table(summary: Mapping[str, Any]) -> str:
     """A row a stream."""
     depths = list(summary["all"]["answered_by_depth"])
-    rows = [[escape(s["name"]), escape(s["source"]), format_ns(s["period_ns"]), format_ns(s["deadline_ns"]), f"{s['captured']:,}",
+    rows = [[escape(s["name"]), escape(s["source"]), duration(s["period_ns"]), duration(s["deadline_ns"]), f"{s['captured']:,}",
              *(f"{s['answered_by_depth'][d]:,}" for d in depths), f"{s['missed']:,}", f"{s['dropped']:,}", with_interval(s, "miss_ratio"),
              with_interval(s, "accuracy"), with_interval(s, "utility")] for s in summary["streams"]]
     return table(["stream", "source", "period", "deadline", "captured", *(f"depth {d}" for d in depths), "missed", "dropped", "miss ratio",
@@ -159,7 +157,7 @@ def compared_table(found: Mapping[str, Any], runs: Sequence[Entry]) -> str:
                 f'<small>{points(part["difference_low"])} to {points(part["difference_high"])}</small>')
 
     rows = [[dot(by_name[row["name"]]), f"{row['utility']['pairs']:,}", change(row["miss_ratio"], "lower"), change(row["accuracy"], "higher"),
-             change(row["utility"], "higher"), escape(row["verdict"])] for row in found["compared"]]
+             change(row["utility"], "higher"), escape(in_short(row))] for row in found["compared"]]
     note = (f"Differences are in percentage points, on the same frames. The intervals of one column hold together at "
             f"{percent(found['confidence'], 0)} (Bonferroni over {found['comparisons']} comparisons, each at "
             f"{percent(found['interval_confidence'], 2)}), from blocks of frames in time across all streams.")
@@ -178,8 +176,8 @@ def _assumptions(run: Entry) -> str:
     if not found:
         return ""
     broken = run.summary["assumption_violations"]
-    rows = [[escape(a["name"]), escape(a["text"]), format_ns(a["limit_ns"]), f"{a['checked']:,}",
-             f'<span class="{"bad" if a["violations"] else "good"}">{a["violations"]:,}</span>', format_ns(a["worst_ns"])] for a in found]
+    rows = [[escape(a["name"]), escape(a["text"]), duration(a["limit_ns"]), f"{a['checked']:,}",
+             f'<span class="{"bad" if a["violations"] else "good"}">{a["violations"]:,}</span>', duration(a["worst_ns"])] for a in found]
     word = f'<span class="bad">{broken:,} violations</span>' if broken else '<span class="good">all held</span>'
     return (f"<details><summary>{dot(run)}: assumptions, {word}</summary>"
             + table(["assumption", "what it says", "limit", "checked", "violated", "worst"], rows, (1,))
@@ -191,7 +189,7 @@ def _misses(run: Entry) -> str:
     if not found:
         return ""
     zero = min(int(run.view.frames["release_ns"].min(initial=1 << 62)), min(m["release_ns"] for m in found))
-    rows = [[f"{escape(m['stream'])} {m['frame']}", format_ns(m["release_ns"] - zero), escape(TEXTS[m["cause"]]), escape(m["evidence"])]
+    rows = [[f"{escape(m['stream'])} {m['frame']}", duration(m["release_ns"] - zero), escape(TEXTS[m["cause"]]), escape(m["evidence"])]
             for m in found[:SHOWN]]
     more = f'<p class="mute">The first {SHOWN} of {len(found):,}; all are in <code>edgert report {escape(run.view.path)} --json</code>.</p>' \
         if len(found) > SHOWN else ""

@@ -9,7 +9,7 @@ import numpy as np
 from imprecise import statistics
 from imprecise.binomial import Interval
 
-from . import causes
+from . import causes, text
 from .record import Run
 from .view import View, of
 
@@ -17,7 +17,7 @@ FORMAT = 1
 CONFIDENCE = 0.95
 MAX_OVERSHOOT_RATIO = 0.001  # of the frames given to an emulated accelerator
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
-RESAMPLES = 1000
+RESAMPLES, STREAM_RESAMPLES = 1000, 400  # of all frames, and of those of one stream
 
 
 def summarise(run: Run | View) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def summarise(run: Run | View) -> dict[str, Any]:
     streams = []
     for i, stream in enumerate(view.streams):
         streams.append({"name": stream.name, "source": stream.source, "period_ns": stream.period_ns, "deadline_ns": stream.deadline_ns,
-                        "jitter_ns": stream.jitter_ns, "weight": stream.weight, **figures(view, frames["stream"] == i)})
+                        "jitter_ns": stream.jitter_ns, "weight": stream.weight, **figures(view, frames["stream"] == i, STREAM_RESAMPLES)})
     start_ns = int(frames["release_ns"].min()) if len(frames["frame"]) else 0
     end_ns = int(frames["deadline_ns"].max()) if len(frames["frame"]) else 0
     violations = sum(int(a["violations"]) for a in view.assumptions)
@@ -53,7 +53,7 @@ def entry(cause: causes.Cause) -> dict[str, Any]:
             "deadline_ns": cause.deadline_ns, "cause": cause.cause, "evidence": cause.evidence, "spent_ns": cause.parts_ns}
 
 
-def figures(view: View, chosen: np.ndarray) -> dict[str, Any]:
+def figures(view: View, chosen: np.ndarray, resamples: int = RESAMPLES) -> dict[str, Any]:
     """The figures of the chosen frames (bool [frames]), which are in order of release."""
     frames = {name: column[chosen] for name, column in view.frames.items()}
     status = frames["status"]
@@ -82,8 +82,8 @@ def figures(view: View, chosen: np.ndarray) -> dict[str, Any]:
     out["latency_max_ns"] = nanoseconds(float(answered.max())) if len(answered) else None
     labelled = frames["correct"][delivered & (frames["correct"] >= 0)]
     out["labelled"] = len(labelled)
-    out.update(ratio("accuracy", mean(labelled)))
-    out.update(ratio("utility", mean(frames["utility"][delivered])))
+    out.update(ratio("accuracy", mean(labelled, resamples)))
+    out.update(ratio("utility", mean(frames["utility"][delivered], resamples)))
     return out
 
 
@@ -94,9 +94,9 @@ def latency_block(late_ns: np.ndarray, deadlines_ns: np.ndarray) -> int:
     return statistics.block_length(np.where(np.isfinite(late_ns), late_ns, deadlines_ns))
 
 
-def mean(values: np.ndarray) -> Interval | None:
+def mean(values: np.ndarray, resamples: int = RESAMPLES) -> Interval | None:
     """The mean of values in 0..1 in time order, with an interval that holds for bursts."""
-    return statistics.block_bootstrap(values, confidence=CONFIDENCE, resamples=RESAMPLES) if len(values) else None
+    return statistics.block_bootstrap(values, confidence=CONFIDENCE, resamples=resamples) if len(values) else None
 
 
 def ratio(name: str, interval: Interval | None) -> dict[str, Any]:
@@ -151,9 +151,10 @@ def validity(view: View, streams: Sequence[Mapping[str, Any]], total: Mapping[st
         reasons.append(f"the emulated accelerator was late {overshoots} times in {used}, more than {MAX_OVERSHOOT_RATIO:.1%}")
     elif overshoots:
         notes.append(f"the emulated accelerator was late {overshoots} times in {used}")
-    for key, text in (("policy_fault", "the policy was switched off"), ("abort", "the run was stopped")):
-        if view.meta.get(key):
-            reasons.append(f"{text}: {view.meta[key]}")
+    if view.meta.get("policy_fault"):
+        reasons.append(f"the policy was switched off: {view.meta['policy_fault']}")
+    if view.meta.get("invalid") and not reasons:
+        reasons.append(str(view.meta["invalid"]))
     return {"valid": not reasons, "reasons": reasons, "notes": notes}
 
 
@@ -167,18 +168,23 @@ def _gaps(view: View) -> int:
 
 def guarantee(view: View, total: Mapping[str, Any], violations: int) -> dict[str, Any]:
     """What was promised before the run, and whether it was kept."""
-    admission = view.meta.get("admission") or {}
-    answer = str(admission.get("answer", admission.get("kind", ""))) if isinstance(admission, Mapping) else str(admission)
-    detail = str(admission.get("text", "")) if isinstance(admission, Mapping) else ""
+    admission = view.meta.get("admission")
+    admission = admission if isinstance(admission, Mapping) else {}
+    detail = str(admission.get("sentence", ""))
     if not view.splits:
-        kind, text = "none", f"policy {view.policy} does not split the work: nothing is guaranteed"
-    elif answer.lower() == "certificate":
-        kind, text = "certificate", "every mandatory part is proven in time while the assumptions hold"
+        kind, words = "none", f"policy {view.policy} does not split the work: nothing is guaranteed"
+    elif str(admission.get("answer", "")).lower() == "certificate":
+        kind, words = "certificate", "every mandatory part is proven in time while the assumptions hold"
     else:
-        kind, text = "best_effort", "the mandatory parts are not proven in time"
+        kind, words = "best_effort", "the mandatory parts are not proven in time"
     missed = total["missed"]
     broken = kind == "certificate" and missed > 0 and violations == 0
     if kind == "certificate" and missed:
-        text += (f"; {missed} misses without a violated assumption: a bug, please report it" if broken else
-                 f"; {missed} misses, {violations} violations of assumptions")
-    return {"kind": kind, "text": text, "detail": detail, "kept": not broken}
+        words += (f"; missed without a violated assumption: {missed}; a bug, please report it" if broken else
+                 f"; missed: {missed}, violations of assumptions: {violations}")
+    return {"kind": kind, "text": words, "detail": detail, "kept": not broken}
+
+
+def render(summary: Mapping[str, Any], width: int | None = None) -> str:
+    """The summary as text, as wide as the terminal (or `width` characters), in colour where stdout is one."""
+    return text.as_string(text.renderable(summary), width)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import shutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +13,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .causes import TEXTS
-
+TEXTS = {"unknown": "unknown", "machine_stall": "machine stall", "accelerator": "accelerator", "overrun": "overrun",
+         "source": "source", "queueing": "queueing"}  # causes of a miss
 SHOWN = 8  # misses listed in a terminal; JSON has all
+
+
+def duration(value_ns: float) -> str:
+    """A time for people, three significant digits."""
+    return format_ns(float(f"{value_ns:.3g}"))
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -41,7 +49,7 @@ def _digits(value: float, digits: int) -> int:
 
 def latency(value_ns: int | None) -> str:
     """A latency; beyond the answered frames it is a miss."""
-    return "missed" if value_ns is None else format_ns(value_ns)
+    return "missed" if value_ns is None else duration(value_ns)
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -52,7 +60,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
         return "No frame was delivered, so nothing can be said."
     if total["missed"]:
         why = ", ".join(f"{TEXTS[c]} {n}" for c, n in sorted(summary["miss_causes"].items(), key=lambda kv: -kv[1]) if n)
-        sentence = (f"{total['missed']:,} of {delivered:,} frames were missed: {interval(total, 'miss_ratio')}. "
+        sentence = (f"{total['missed']:,} of {delivered:,} frames {'was' if total['missed'] == 1 else 'were'} missed: {interval(total, 'miss_ratio')}. "
                     f"Why: {why}.")
     else:
         sentence = f"No miss in {delivered:,} frames; the true miss ratio is at most {percent(total['miss_ratio_high'])} (95 % sure)."
@@ -65,13 +73,14 @@ def conditions(summary: Mapping[str, Any]) -> str:
              f"accelerator {summary['accelerator']}" + (" (emulated)" if summary["emulated"] else "")]
     if summary["load"]:
         parts.append(f"load {summary['load']:g}")
-    parts.append(f"{len(summary['streams'])} streams for {format_ns(summary['duration_ns'])}")
+    parts.append(f"{len(summary['streams'])} streams for {duration(summary['duration_ns'])}")
     return ", ".join(parts)
 
 
-def render(summary: Mapping[str, Any]) -> RenderableType:
+def renderable(summary: Mapping[str, Any]) -> RenderableType:
     """The whole summary, for a console."""
-    parts: list[RenderableType] = [Text(f"{summary['run']}: {conditions(summary)}", style="bold")]
+    name = f"{summary['run']}: " if summary["run"] else ""
+    parts: list[RenderableType] = [Text(name + conditions(summary), style="bold")]
     state = summary["validity"]
     if not state["valid"]:
         parts.append(Text("INVALID: " + "; ".join(state["reasons"]), style="bold red"))
@@ -88,9 +97,13 @@ def render(summary: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print it, to stdout unless a console is given."""
-    (console or Console(highlight=False, soft_wrap=False)).print(render(summary))
+def as_string(content: RenderableType, width: int | None = None) -> str:
+    """What a console would show, without a line break at its end."""
+    stream = io.StringIO()
+    terminal = sys.stdout.isatty()
+    size = width or shutil.get_terminal_size((100, 24)).columns
+    Console(file=stream, highlight=False, force_terminal=terminal, width=size).print(content)
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().split("\n"))
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -128,7 +141,7 @@ def _latencies(summary: Mapping[str, Any]) -> Table:
         deadlines = sorted({s["deadline_ns"] for s in summary["streams"]}) if name == "all" else [part["deadline_ns"]]
         cells = [latency(part[f"latency_{q}_ns"]) for q in ("p50", "p90", "p99", "p99_9")]
         top = part["latency_max_ns"]
-        table.add_row(name, *cells, "-" if top is None else format_ns(top), ", ".join(format_ns(d) for d in deadlines))
+        table.add_row(name, *cells, "-" if top is None else duration(top), ", ".join(duration(d) for d in deadlines))
     return table
 
 
@@ -136,8 +149,8 @@ def _assumptions(summary: Mapping[str, Any]) -> Table:
     table = _table("Assumptions", "assumption", "limit", "checked", "violated", "worst")
     for row in summary["assumptions"]:
         broken = row["violations"]
-        table.add_row(Text(f"{row['name']}: {row['text']}"), format_ns(row["limit_ns"]), f"{row['checked']:,}",
-                      Text(f"{broken:,}", style="red" if broken else ""), format_ns(row["worst_ns"]))
+        table.add_row(Text(f"{row['name']}: {row['text']}"), duration(row["limit_ns"]), f"{row['checked']:,}",
+                      Text(f"{broken:,}", style="red" if broken else ""), duration(row["worst_ns"]))
     return table
 
 
