@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from modelkit.ternary import reference
+from modelkit.ternary import engines, reference
 from modelkit.ternary.kernel import Kernel
-from modelkit.ternary.layers import AvgPool, Conv, Dense
+from modelkit.ternary.layers import AvgPool, Conv, Dense, MaxPool
 from modelkit.ternary.network import Network
 from reference import ternary_forward
 from ternary_networks import Tally, cases
@@ -46,6 +46,41 @@ def test_numpy_kernel_and_litert_equal_the_reference() -> None:
 
     check()
     tally.check()
+
+
+def picture_network(rng: np.random.Generator, shape: tuple[int, int, int], widths: tuple[int, int, int]) -> Network:
+    """Two convolutions of padding 1 with max pools and two dense layers, random, the shifts chosen for lively outputs."""
+
+    def layer(cls, spread: int, shift: int, *shape: int, **options):
+        bias, shifts = rng.integers(-spread, spread, shape[-1]), rng.integers(shift - 1, shift + 1, shape[-1])
+        return cls(rng.integers(-1, 2, shape).astype(np.int8), bias, shifts, **options)
+
+    first, second, hidden = widths
+    flat = (shape[0] // 4) * (shape[1] // 4) * second
+    return Network(
+        shape,
+        [
+            layer(Conv, 300, 4, 3, 3, shape[2], first, bits=6, pad=(1, 1, 1, 1)),
+            MaxPool(),
+            layer(Conv, 60, 4, 3, 3, first, second, bits=6, pad=(1, 1, 1, 1)),
+            MaxPool(),
+            layer(Dense, 60, 5, flat, hidden, bits=6),
+            layer(Dense, 30, 2, hidden, 10),
+        ],
+        logit_shift=3,
+    )
+
+
+@pytest.mark.parametrize(("shape", "widths"), [((28, 28, 1), (12, 24, 32)), ((32, 32, 3), (17, 40, 65))])
+def test_engines_agree_on_networks_of_camera_size(shape: tuple[int, int, int], widths: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(3)
+    network = picture_network(rng, shape, widths)
+    frames = rng.integers(0, 256, (150, *shape)).astype(np.uint8)
+    expected = reference.forward(network, frames)
+    assert len({row.tobytes() for row in expected}) > 140
+    for name in ("numpy", "litert"):
+        if engines.ENGINES[name].available()[0]:
+            np.testing.assert_array_equal(engines.ENGINES[name].make(network)(frames), expected)
 
 
 def test_litert_takes_the_whole_graph_of_a_network_with_odd_padding() -> None:

@@ -62,6 +62,8 @@ def dense(cin, cout=3, **changes):
         (lambda: Network((2, 8, 1), [conv(), dense(12)]), "smaller than the window of 3"),
         (lambda: Network((4, 8, 1), [AvgPool(8), dense(1)]), "smaller than the window of 8"),
         (lambda: Network((8, 8, 1), [dense(64)], logit_shift=25), "logit_shift"),
+        (lambda: Network((2**20, 2**20, 1), [MaxPool(8, 8), dense(4)]), "more than 2.24 values"),
+        (lambda: Network((2048, 2048, 1), [conv(size=1, cout=5), MaxPool(8, 8), dense(4)]), r"layer 0 \(Conv\): its output"),
         (lambda: Network((1, 1, 1), [dense(1, bias=np.full(3, 2**24))]), "can reach 16777"),
         (lambda: Network((1, 1, 1), [dense(1, bias=np.full(3, -(2**24)))]), "expected less than 2"),
     ],

@@ -51,6 +51,18 @@ def test_a_missing_file_is_a_reason_and_not_a_success(bundle) -> None:
     assert "mandatory.tflite" in result.reason or "not installed" in result.reason
 
 
+def test_a_damaged_model_file_is_a_reason(bundle) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from modelkit.ternary import tflite
+
+    content = tflite.dumps(NETWORK)
+    for damaged in (b"", b"nothing", content[: len(content) // 2]):
+        (bundle / "mandatory.tflite").write_bytes(damaged)
+        (result,) = engines.verify(bundle, FRAMES, ["litert"])
+        assert result.mismatches is None
+        assert result.reason
+
+
 def test_a_missing_module_is_a_reason_that_says_what_to_install(bundle, monkeypatch) -> None:
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda module: None)
     results = engines.verify(bundle, FRAMES)

@@ -173,7 +173,7 @@ def verify(bundle: str | os.PathLike[str], frames: np.ndarray | None = None, eng
             run = ENGINES[name].make(bundle)
             start = time.perf_counter()
             logits = run(frames)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:
             results.append(Result(name, len(frames), reason=str(error)))
             continue
         results.append(compare(name, logits, expected, time.perf_counter() - start))

@@ -7,6 +7,7 @@ in any order of summation), `macs(shape)` and `nonzeros`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import attrs
@@ -287,7 +288,7 @@ class Dense(_Weighted):
 
     def output_shape(self, shape: Shape) -> Shape:
         """(h, w, c) or (n,) -> (cout,)."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if size != self.weights.shape[0]:
             raise ValueError(f"expected {self.weights.shape[0]} inputs, found {size} in shape {shape}")
         return (self.channels,)

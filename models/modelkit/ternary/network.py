@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -10,6 +11,9 @@ import attrs
 from modelkit.ternary.layers import ACCUMULATOR_LIMIT, Dense, Layer, Shape
 
 FRAME_MAX = 255
+
+MAX_ACTIVATIONS = 1 << 24
+"""Values of one activation (or frame) at most: what a file says cannot make an engine allocate without bound."""
 
 
 def _shape(values: Sequence[int]) -> tuple[int, int, int]:
@@ -37,6 +41,8 @@ class Network:
         if abs(self.logit_shift) > 24:
             raise ValueError(f"logit_shift: expected -24 to 24, found {self.logit_shift}")
         shape: Shape = self.input_shape
+        if math.prod(shape) > MAX_ACTIVATIONS:
+            raise ValueError(f"input_shape: {shape} has more than 2^24 values")
         largest = FRAME_MAX
         for index, layer in enumerate(self.layers):
             where = f"layer {index} ({type(layer).__name__})"
@@ -44,6 +50,8 @@ class Network:
                 shape = layer.output_shape(shape)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
+            if math.prod(shape) > MAX_ACTIVATIONS:
+                raise ValueError(f"{where}: its output {shape} has more than 2^24 values")
             worst = layer.worst_accumulator(largest)
             if worst >= ACCUMULATOR_LIMIT:
                 raise ValueError(f"{where}: the accumulator can reach {worst}, expected less than 2^24")

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from modelkit.ternary.layers import AvgPool, Conv, Dense, Depthwise, MaxPool
 from modelkit.ternary.network import Network
 from modelkit.ternary.onnx_graph import Chain, onnx_pads, scales
-from modelkit.ternary.reference import check_frames
+from modelkit.ternary.reference import check_frames, in_batches
 
 
 class _Writer(Chain):
@@ -107,7 +107,7 @@ def runner(network: Network, threads: int = 1) -> Callable[[np.ndarray], np.ndar
     step = np.float32(2.0**network.logit_shift)
 
     def run(frames: np.ndarray) -> np.ndarray:
-        (logits,) = session.run(None, {"frame": check_frames(network, frames)})
+        (logits,) = session.run(None, {"frame": frames})
         return (logits * step).astype(np.int8)
 
-    return run
+    return lambda frames: in_batches(run, check_frames(network, frames))

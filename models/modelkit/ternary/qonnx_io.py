@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from modelkit.ternary.layers import AvgPool, Conv, Dense, Depthwise, Layer, MaxPool
 from modelkit.ternary.network import Network
 from modelkit.ternary.onnx_graph import Chain, network_pad, onnx_pads, scales
-from modelkit.ternary.reference import check_frames
+from modelkit.ternary.reference import check_frames, in_batches
 
 DOMAIN = "qonnx.custom_op.general"
 MAX_FILE_BYTES = 256 << 20
@@ -287,12 +289,16 @@ def runner(source: onnx.ModelProto) -> Callable[[np.ndarray], np.ndarray]:
     network = read(source)
     step = 2.0**network.logit_shift
 
-    def run(frames: np.ndarray) -> np.ndarray:
+    @lru_cache(maxsize=2)
+    def shaped(count: int) -> Any:
         wrapper = ModelWrapper(source, make_deepcopy=True)
-        frames = check_frames(network, frames).transpose(0, 3, 1, 2).astype(np.float32)
-        wrapper.set_tensor_shape("frame", list(frames.shape))
-        wrapper.set_tensor_shape("logits", [len(frames), network.classes])
-        wrapper = wrapper.transform(InferShapes())
-        return (execute_onnx(wrapper, {"frame": frames})["logits"] * step).astype(np.int8)
+        height, width, channels = network.input_shape
+        wrapper.set_tensor_shape("frame", [count, channels, height, width])
+        wrapper.set_tensor_shape("logits", [count, network.classes])
+        return wrapper.transform(InferShapes())
 
-    return run
+    def run(frames: np.ndarray) -> np.ndarray:
+        inputs = {"frame": frames.transpose(0, 3, 1, 2).astype(np.float32)}
+        return (execute_onnx(shaped(len(frames)), inputs)["logits"] * step).astype(np.int8)
+
+    return lambda frames: in_batches(run, check_frames(network, frames))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -83,8 +83,17 @@ def trace(network: Network, frames: np.ndarray) -> Iterator[tuple[Layer, np.ndar
 
 def forward(network: Network, frames: np.ndarray) -> np.ndarray:
     """Logits int8 [n, classes] of frames uint8 [n, h, w, c]; ValueError where shape or dtype differ."""
-    *_, (_, _, logits) = trace(network, frames)
-    return logits.astype(np.int8)
+
+    def last(part: np.ndarray) -> np.ndarray:
+        *_, (_, _, logits) = trace(network, part)
+        return logits.astype(np.int8)
+
+    return in_batches(last, check_frames(network, frames))
+
+
+def in_batches(run: Callable[[np.ndarray], np.ndarray], frames: np.ndarray, size: int = 64) -> np.ndarray:
+    """`run` on `size` frames at a time, so that any number of them fits in memory; the results in one array [n, ...]."""
+    return np.concatenate([run(frames[start : start + size]) for start in range(0, max(len(frames), 1), size)])
 
 
 def check_frames(network: Network, frames: np.ndarray) -> np.ndarray:
