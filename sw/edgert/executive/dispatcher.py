@@ -312,6 +312,6 @@ class Dispatcher:
             self.recorder.assumption(monitor.row())
         values = {"discarded_stages": self.engine.discarded, "worker_restarts": self.pool.restarts if self.pool else 0,
                   "accelerator_errors": self.mandatory.errors, "accelerator_takeovers": self.mandatory.takeovers,
-                  "accelerator_resets": self.mandatory.resets, "overshoots": getattr(self.mandatory.first, "overshoots", 0)}
+                  "accelerator_resets": self.mandatory.resets, "overshoots": self.mandatory.overshoots}
         for name, value in values.items():
             self.recorder.counter(name, int(value))

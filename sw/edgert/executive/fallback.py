@@ -31,11 +31,21 @@ class MandatoryEngine:
         self.first, self.standby, self.active = first, standby, first
         self._bundle, self._test, self._reset_ns = bundle, test, reset_ns
         self._row = 0
+        self._overshoots_before = 0
         self._timed_out = False
         self._backoff_ns = FIRST_BACKOFF_NS
         self._retry_at_ns = 0
         self.errors = self.takeovers = self.resets = self.failed_resets = 0
         self.last_error = ""
+
+    def begin(self) -> None:
+        """The run starts: what was counted before does not count."""
+        self._overshoots_before = int(getattr(self.first, "overshoots", 0))
+
+    @property
+    def overshoots(self) -> int:
+        """How often an emulated accelerator was later than the hardware would be, in this run."""
+        return int(getattr(self.first, "overshoots", 0)) - self._overshoots_before
 
     def infer(self, frame: np.ndarray, deadline_ns: int) -> np.ndarray:
         """Logits int8 [classes] of a frame uint8 [h, w, c]. Raises AcceleratorError, AcceleratorTimeout."""

@@ -120,8 +120,8 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
         stack.callback(pool.close)
     with realtime.urgent() as preempted:
         times = profile.measure(bundle, mandatory, pool)
-        wcet_ns, wcet_from = profile.worst_case(mandatory.first, times["mandatory"].p50_ns)
-        standby_wcet_ns = profile.worst_case(mandatory.standby, times["mandatory"].p50_ns)[0] if mandatory.standby else 0
+        wcet_ns, wcet_from = profile.worst_case(mandatory.first, bundle)
+        standby_wcet_ns = profile.worst_case(mandatory.standby, bundle)[0] if mandatory.standby else 0
     say("measured: " + ", ".join(f"{name} p50 {t.p50_ns / 1e6:.2f} ms, max {t.max_ns / 1e6:.2f} ms" for name, t in times.items()))
     deadline_ns = given.deadline_ns or options.DEFAULT_DEADLINE_NS
     wanted: Sequence[StreamOption] = given.streams
@@ -220,7 +220,10 @@ def run(given: Options, say: Callable[[str], None]) -> Outcome:
             say(f"worker {index} {note}")
         priority = realtime.PRIORITY + 1 if any(m.name == "SCHED_FIFO" and m.taken for m in measures) else 0
         witness = WitnessProcess(witness_ring.fd, ready.core, priority, WAKE_LIMIT_NS)
+        if not witness.started:
+            say("the witness did not start: stalls are seen by the dispatcher only")
         recorder = RingRecorder(ring)
+        ready.mandatory.begin()
         start_ns = time.monotonic_ns() + LEAD_NS
         feeds = [Feed(i, s.name, source, s.period_ns, s.deadline_ns, start_ns + offset)
                  for i, (s, source, offset) in enumerate(zip(ready.streams, ready.sources, ready.offsets_ns))]
@@ -232,19 +235,17 @@ def run(given: Options, say: Callable[[str], None]) -> Outcome:
         recorder.meta("overhead", watch.overhead())
         recorder.meta("policy_fault", ready.engine.policy_fault)
         recorder.meta("ended_by_signal", dispatcher.stopped_by)
-        invalid = _invalid(ready, dispatcher)
+        invalid = _invalid(ready.mandatory, dispatcher.counts["captured"])
         recorder.meta("invalid", invalid)
         witness.close()
         lost = writer.finish()
     return Outcome(path, given.record is not None, dispatcher.stopped_by, sum(lost.values()), invalid, ready.engine.policy_fault)
 
 
-def _invalid(ready: Prepared, dispatcher: Dispatcher) -> str:
+def _invalid(mandatory: MandatoryEngine, frames: int) -> str:
     """Why the run's figures do not count: an emulated FPGA that overshot its time in more than 0.1 % of the frames."""
-    overshoots = getattr(ready.mandatory.first, "overshoots", 0)
-    checked = getattr(ready.mandatory.first, "inferences", 0)
-    if ready.mandatory.first.emulated and overshoots > checked / 1000:
-        return f"the emulated accelerator was late in {overshoots} of {checked} frames, more than 0.1 %"
+    if mandatory.first.emulated and mandatory.overshoots > frames / 1000:
+        return f"the emulated accelerator was late in {mandatory.overshoots} of {frames} frames, more than 0.1 %"
     return ""
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 LEAST, MOST = 20, 300  # frames a stage is measured on
 BUDGET_NS = 500_000_000  # and no longer than this a stage
-ROUNDS, ODD = 3, 10  # a worst case above ODD times the usual time is measured again: the machine stalled, which is another assumption
+PAUSED, PAUSE_S = 60, 0.004
+ROUNDS, ODD = 3, 10  # a longest time above ODD times the usual one is measured again: the machine stalled, another assumption
 OWN_LIMIT_S = 10.0  # no inference of a self-timed run may take longer
 
 
@@ -75,13 +76,31 @@ def measure(bundle: Bundle, mandatory: MandatoryEngine, pool: Pool | None) -> di
     return times
 
 
-def worst_case(accelerator: Accelerator, usual_ns: int) -> tuple[int, str]:
-    """The accelerator's worst case in ns for admission, and where it comes from; of several tries the least."""
-    tries = [accelerator.wcet_ns()]
-    while tries[-1][0] > ODD * MARGIN * usual_ns and len(tries) < ROUNDS:
-        tries.append(accelerator.wcet_ns())
-    wcet_ns, source = min(tries)
-    return wcet_ns, source if len(tries) == 1 else f"{source}, least of {len(tries)} tries"
+def worst_case(accelerator: Accelerator, bundle: Bundle) -> tuple[int, str]:
+    """The accelerator's worst case in ns for admission, and where it comes from.
+
+    Hardware, and what stands for it, knows its own. What computes on this core is also timed after pauses, as frames come, when
+    the caches hold something else; with a margin, and again where the machine stalled meanwhile (of several tries the least).
+    """
+    wcet_ns, source = accelerator.wcet_ns()
+    if accelerator.emulated:
+        return wcet_ns, source
+    frames = list(bundle.arrays("golden.npz")["frames"])
+    tries = []
+    while not tries or (len(tries) < ROUNDS and tries[-1].max_ns > ODD * tries[-1].p50_ns):
+        tries.append(Times.of([_paused(accelerator, frames[i % len(frames)]) for i in range(PAUSED)]))
+    longest_ns = min(t.max_ns for t in tries)
+    if longest_ns * MARGIN <= wcet_ns <= ODD * MARGIN * tries[0].p50_ns:
+        return wcet_ns, source
+    return int(longest_ns * MARGIN), f"longest of {PAUSED} measured after pauses, times {MARGIN:g}"
+
+
+def _paused(accelerator: Accelerator, frame: np.ndarray) -> int:
+    """Time of one inference after a pause, in ns."""
+    time.sleep(PAUSE_S)
+    start_ns = time.monotonic_ns()
+    accelerator.infer(frame, start_ns + int(OWN_LIMIT_S * 1e9))
+    return time.monotonic_ns() - start_ns
 
 
 def stages(bundle: Bundle, times: dict[str, Times], wcet_ns: int) -> tuple[Stage, ...]:

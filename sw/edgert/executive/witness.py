@@ -14,6 +14,7 @@ import ctypes
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ from .pool import helper_environment
 PERIOD_NS = 1_000_000
 _CLOCK_MONOTONIC, _TIMER_ABSTIME = 1, 1
 CHECK = 100  # periods between two looks at STOP
+READY = b"R"
+START_TIMEOUT_S = 20.0
 
 
 class _Timespec(ctypes.Structure):
@@ -31,20 +34,30 @@ class _Timespec(ctypes.Structure):
 
 
 class WitnessProcess:
-    """Starts the witness beside this process and ends it. `ring` is a `Ring` for its stalls, `limit_ns` the lateness it reports."""
+    """Starts the witness beside this process, waits until it samples, and ends it.
+
+    `ring_fd` is the ring for its stalls, `limit_ns` the lateness it reports. One that does not come up is no reason not to run:
+    `started` says so.
+    """
 
     def __init__(self, ring_fd: int, core: int, priority: int, limit_ns: int):
-        stop, self._stop = os.pipe()
+        self._stop, theirs = socket.socketpair()
+        stop = theirs.fileno()
         numbers = [os.getpid(), ring_fd, stop, core, priority, limit_ns]
         self._process = subprocess.Popen([sys.executable, "-m", __name__, *map(str, numbers)], pass_fds=[ring_fd, stop],
                                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
                                          env=helper_environment())
-        os.close(stop)
+        theirs.close()
+        self._stop.settimeout(START_TIMEOUT_S)
+        try:
+            self.started = self._stop.recv(1) == READY
+        except TimeoutError:
+            self.started = False
         self.pid = self._process.pid
 
     def close(self) -> None:
         """Let it write its counters and end."""
-        os.close(self._stop)
+        self._stop.close()
         try:
             self._process.wait(5.0)
         except subprocess.TimeoutExpired:
@@ -72,11 +85,12 @@ def main(arguments: list[str]) -> None:
 
     recorder = RingRecorder(Ring(ring_fd))
     realtime.pin([core])
-    if priority:
-        realtime.fifo(priority)
     realtime.lock_memory()
     realtime.timer_slack()
     realtime.still_gc()
+    os.write(stop, READY)
+    if priority:
+        realtime.fifo(priority)  # last: what came before takes tens of milliseconds, on the dispatcher's core
     sleep = ctypes.CDLL(None, use_errno=True).clock_nanosleep
     until = _Timespec()
     clock = time.monotonic_ns
