@@ -7,7 +7,7 @@ from ternary_networks import Tally, cases
 
 onnx = pytest.importorskip("onnx")
 
-from modelkit.ternary import engines, qcdq, qonnx_io  # noqa: E402
+from modelkit.ternary import engines, qcdq, qonnx_io, reference  # noqa: E402
 from modelkit.ternary.layers import AvgPool, Conv, Dense, MaxPool  # noqa: E402
 from modelkit.ternary.network import Network  # noqa: E402
 
@@ -72,13 +72,16 @@ def test_a_file_is_the_same_bytes_each_time_and_reads_back(tmp_path) -> None:
     assert qonnx_io.read(tmp_path / "a.onnx") == small()
 
 
-def test_a_model_that_qonnx_has_cleaned_up_reads_back(tmp_path) -> None:
+def test_a_model_that_qonnx_has_cleaned_up_reads_back_and_runs() -> None:
     pytest.importorskip("qonnx")
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.util.cleanup import cleanup_model
 
     cleaned = cleanup_model(ModelWrapper(qonnx_io.model(small())))
+    assert cleaned.graph.input[0].name != "frame"
     assert qonnx_io.read(cleaned.model) == small()
+    frames = np.random.default_rng(8).integers(0, 256, (20, 8, 8, 2)).astype(np.uint8)
+    np.testing.assert_array_equal(qonnx_io.runner(cleaned.model)(frames), reference.forward(small(), frames))
 
 
 def change(**attributes: object):
@@ -152,7 +155,7 @@ def test_a_file_that_is_not_onnx_is_refused(tmp_path) -> None:
 
 
 def test_all_engines_verify_a_bundle(tmp_path) -> None:
-    from modelkit.ternary import npz, reference, tflite
+    from modelkit.ternary import npz, tflite
 
     network = small()
     frames = np.random.default_rng(6).integers(0, 256, (50, 8, 8, 2)).astype(np.uint8)

@@ -287,18 +287,19 @@ def runner(source: onnx.ModelProto) -> Callable[[np.ndarray], np.ndarray]:
     from qonnx.transformation.infer_shapes import InferShapes
 
     network = read(source)
+    entry, result = source.graph.input[0].name, source.graph.output[0].name
     step = 2.0**network.logit_shift
 
     @lru_cache(maxsize=2)
     def shaped(count: int) -> Any:
         wrapper = ModelWrapper(source, make_deepcopy=True)
         height, width, channels = network.input_shape
-        wrapper.set_tensor_shape("frame", [count, channels, height, width])
-        wrapper.set_tensor_shape("logits", [count, network.classes])
+        wrapper.set_tensor_shape(entry, [count, channels, height, width])
+        wrapper.set_tensor_shape(result, [count, network.classes])
         return wrapper.transform(InferShapes())
 
     def run(frames: np.ndarray) -> np.ndarray:
-        inputs = {"frame": frames.transpose(0, 3, 1, 2).astype(np.float32)}
-        return (execute_onnx(shaped(len(frames)), inputs)["logits"] * step).astype(np.int8)
+        inputs = {entry: frames.transpose(0, 3, 1, 2).astype(np.float32)}
+        return (execute_onnx(shaped(len(frames)), inputs)[result] * step).astype(np.int8)
 
     return lambda frames: in_batches(run, check_frames(network, frames))
