@@ -81,8 +81,8 @@ def make(path, name="toy", seed=0, shape=SHAPE, hardware=HARDWARE, pictures=40, 
 def write_manifest(path, name="toy", shape=SHAPE, stages=1, **changes):
     """Hash what is in the directory and write `manifest.json`."""
     hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(path.iterdir()) if p.name != "manifest.json"}
-    manifest = {"format": 1, "name": name, "version": "1", "model_id": hashes["mandatory.npz"], "input": {"shape": list(shape), "dtype": "uint8"},
-                "classes": [f"class {i}" for i in range(CLASSES)], "logit_shift": 3,
+    manifest = {"format": 1, "name": name, "version": "1", "model_id": hashes["mandatory.npz"],
+                "input": {"shape": list(shape), "dtype": "uint8"}, "classes": [f"class {i}" for i in range(CLASSES)], "logit_shift": 3,
                 "stages": [{"name": f"stage{s + 1}", "file": f"stage{s + 1}.tflite", "kind": "milestone"} for s in range(stages)],
                 "files": hashes, **changes}
     (path / "manifest.json").write_text(json.dumps(manifest))

@@ -105,7 +105,7 @@ def ranked(accelerator, rank):
 
 def test_where_nothing_works_every_reason_is_given(bundle, among):
     among(wrong=lambda: ranked(Wrong(), 99))
-    with pytest.raises(AcceleratorMissing, match="wrong: .*1 of 24"):
+    with pytest.raises(AcceleratorMissing, match=r"wrong: .*1 of 24"):
         accelerators.choose("auto", bundle)
 
 

@@ -194,8 +194,8 @@ def test_the_decoder_ends_with_the_process_that_it_decodes_for(bundle, clip):
     code = ("import sys, os, signal\nfrom edgert.bundle import load\nfrom edgert.sources import make_source\n"
             "source = make_source(f'video:{sys.argv[1]}', load(sys.argv[2]))\nsource.open((8, 8, 1), 0, 'front')\n"
             "print(source._process.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    child = subprocess.run([sys.executable, "-c", code, str(clip), str(bundle.path)], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                           stdout=subprocess.PIPE, check=False)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.run([sys.executable, "-c", code, str(clip), str(bundle.path)], env=environment, stdout=subprocess.PIPE, check=False)
     pid = int(child.stdout)
     end = time.monotonic() + 10
     while running(pid):

@@ -69,9 +69,9 @@ def load(content: bytes, what: str) -> tuple[Any, str]:
         with quiet():
             interpreter = interpreter_class(model_content=content, num_threads=1)
             interpreter.allocate_tensors()
-    except ImportError as error:  # tflite-runtime 2.14 notices NumPy 2 only here
+    except (ImportError, SystemError) as error:  # tflite-runtime 2.14 notices NumPy 2 only here
         raise AcceleratorMissing(f"{name} does not work with NumPy {np.__version__}", "pip install 'numpy<2'") from error
-    except (ValueError, RuntimeError, AttributeError, SystemError) as error:
+    except (ValueError, RuntimeError, AttributeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise AcceleratorError(f"{name} cannot load {what} ({reason})") from error
     return interpreter, name
