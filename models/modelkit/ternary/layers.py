@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -27,7 +28,7 @@ def exact_integers(values: object, dtype: type, name: str) -> np.ndarray:
     given = np.asarray(values)
     if given.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected integers, found {given.dtype}")
-    array = np.array(given, dtype=dtype, order="C")
+    array: np.ndarray = np.array(given, dtype=dtype, order="C")
     if not np.array_equal(array, given):
         raise ValueError(f"{name}: values {given.min()} to {given.max()} do not fit {np.dtype(dtype).name}")
     array.flags.writeable = False
@@ -65,7 +66,7 @@ def _pad(values: Sequence[int]) -> tuple[int, int, int, int]:
     return pad
 
 
-def _equal_arrays() -> object:
+def _equal_arrays() -> Any:
     return attrs.cmp_using(eq=np.array_equal)
 
 
