@@ -125,11 +125,12 @@ def run(
     except EdgertError:
         if not outcome.records_lost:
             raise
-        _say(f"no summary: {outcome.records_lost} records were lost")
+        _say("there is no summary: too much of the record was lost")
     finally:
         outcome.clean()
     if outcome.records_lost:
-        _say(f"{outcome.records_lost} records could not be written: the record is incomplete")
+        lost, counts = (", ".join(f"{n} {name}" for name, n in d.items()) for d in (outcome.records_lost, outcome.counts))
+        _say(f"the record is incomplete, it could not be written: lost {lost}; the run itself went on: {counts}")
     if outcome.policy_fault:
         _say(f"the policy was switched off during the run: {outcome.policy_fault}")
     if outcome.stopped_by and given.duration_ns:

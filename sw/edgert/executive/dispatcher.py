@@ -312,6 +312,7 @@ class Dispatcher:
             self.recorder.assumption(monitor.row())
         values = {"discarded_stages": self.engine.discarded, "worker_restarts": self.pool.restarts if self.pool else 0,
                   "accelerator_errors": self.mandatory.errors, "accelerator_takeovers": self.mandatory.takeovers,
-                  "accelerator_resets": self.mandatory.resets, "overshoots": self.mandatory.overshoots}
+                  "accelerator_resets": self.mandatory.resets, "accelerator_failed_resets": self.mandatory.failed_resets,
+                  "overshoots": self.mandatory.overshoots}
         for name, value in values.items():
             self.recorder.counter(name, int(value))

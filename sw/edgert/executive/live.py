@@ -50,7 +50,8 @@ class Outcome:
     record: Path
     kept: bool
     stopped_by: int
-    records_lost: int
+    counts: dict[str, int]  # captured = answered + missed + dropped, as the dispatcher counted them
+    records_lost: dict[str, int]  # by table; {}: none
     invalid: str  # why its figures do not count; "": they do
     policy_fault: str
 
@@ -239,7 +240,8 @@ def run(given: Options, say: Callable[[str], None]) -> Outcome:
         recorder.meta("invalid", invalid)
         witness.close()
         lost = writer.finish()
-    return Outcome(path, given.record is not None, dispatcher.stopped_by, sum(lost.values()), invalid, ready.engine.policy_fault)
+    lost = {table: number for table, number in lost.items() if number}
+    return Outcome(path, given.record is not None, dispatcher.stopped_by, dispatcher.counts, lost, invalid, ready.engine.policy_fault)
 
 
 def _invalid(mandatory: MandatoryEngine, frames: int) -> str:

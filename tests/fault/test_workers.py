@@ -1,0 +1,71 @@
+"""A worker that dies or hangs costs the stage it ran, never an answer that was there, and is replaced."""
+
+import os
+import signal
+import time
+
+from edgert.results.record import Run
+from live_runs import PATIENCE_S, Live, check_record
+
+
+def _refined_after(record, at_ns):
+    with Run(record) as run:
+        frames = run.frames
+        return int(((frames["depth"] >= 1) & (frames["release_ns"] > at_ns)).sum())
+
+
+def _wait_refined(live, at_ns, number=5):
+    end = time.monotonic() + PATIENCE_S
+    while _refined_after(live.record, at_ns) < number:
+        assert time.monotonic() < end and live.process.poll() is None
+        time.sleep(0.05)
+
+
+def test_killed_workers_are_replaced_and_their_frames_answered(bundle, tmp_path):
+    with Live(bundle, tmp_path / "run.db", "--rate", "60") as live:
+        live.wait_frames(20)
+        for _ in range(4):
+            os.kill(live.worker(), signal.SIGKILL)
+            _wait_refined(live, time.monotonic_ns())
+        assert live.finish(signal.SIGTERM) == 0, live.err
+        check_record(live.record)
+        with Run(live.record) as run:
+            assert run.counters["worker_restarts"] == 4
+            assert (run.events["kind"] == "back").sum() == 4
+            # a frame whose refinement was cut off is published with the answer it had
+            lost = set(run.stages["job"][run.stages["status"] == "abandoned"].tolist())
+            frames = run.frames
+            kept = [row for row in frames if row["job"] in lost]
+            assert all(row["status"] == "answered" for row in kept if row["completed_ns"] <= row["deadline_ns"] and row["completed_ns"] >= 0)
+        live.assert_nothing_left()
+
+
+def test_a_worker_that_hangs_is_given_up_and_replaced(bundle, tmp_path):
+    with Live(bundle, tmp_path / "run.db", "--rate", "60") as live:
+        live.wait_frames(20)
+        stopped = live.worker()
+        os.kill(stopped, signal.SIGSTOP)
+        _wait_refined(live, time.monotonic_ns() + 500_000_000)
+        assert stopped not in live.helpers()["worker"]
+        assert live.finish(signal.SIGTERM) == 0, live.err
+        check_record(live.record)
+        with Run(live.record) as run:
+            assert run.counters["worker_restarts"] == 1
+            assert (run.stages["status"] == "abandoned").sum() == 1
+            kinds = run.events["kind"].tolist()
+            assert kinds.count("abandoned") == 1 and kinds.count("back") == 1
+
+
+def test_without_the_nursery_the_mandatory_answers_go_on(bundle, tmp_path):
+    with Live(bundle, tmp_path / "run.db", "--rate", "60") as live:
+        live.wait_frames(20)
+        at_ns = time.monotonic_ns()
+        os.kill(live.helpers()["nursery"][0], signal.SIGKILL)
+        live.wait_frames(live.frames() + 40)
+        assert not live.helpers()["worker"]
+        assert live.finish(signal.SIGTERM) == 0, live.err
+        check_record(live.record)
+        with Run(live.record) as run:
+            later = run.frames[run.frames["release_ns"] > at_ns + 100_000_000]
+            assert (later["depth"] <= 0).all() and (later["status"] == "answered").sum() > 0
+        live.assert_nothing_left()
