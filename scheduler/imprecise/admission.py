@@ -157,7 +157,7 @@ def admit_run(streams: Sequence[Stream], resources: Mapping[str, int], guard_ns:
     blocking = {r: limits[r] - late[r] for r in mandatory if r in extra}  # its unit is free only when its end is seen
     if apart:  # they hold up the dispatcher's timers as well
         timers = (guard_ns - wakeup_ns - overhead_ns - held) // question.strangers
-        blocking.update({r: min(timers, *limits.values()) - late[r] for r in apart})
+        blocking.update({r: min(timers, *limits.values()) for r in apart})
     for stage in (st for s, n in zip(streams, counts, strict=True) for st in s.stages[n:] if st.resource in blocking):
         if max(stage.wcet_ns, stage.typical_ns) <= 0:
             return RunAdmission(NOT_PROVEN, f"stage {stage.name!r} may be in the way of mandatory work and has no time: measure it")
@@ -223,13 +223,22 @@ def _segments(stream: Stream, count: int, late_ns: Mapping[str, int]) -> tuple[_
 _Answer = tuple[dict[tuple[int, int], int], "dict[str, Certificate] | CounterExample", dict[str, int]]
 
 
-def _answer(question: _Set) -> _Answer | str:
-    """(local deadlines, certificates or a counter-example, longest optional stage by resource), or why not proven."""
+def _answer(question: _Set, limits: bool = True) -> _Answer | str:
+    """(local deadlines, certificates or a counter-example, longest optional stage by resource), or why not proven.
+
+    `limits=False` asks only whether there is a certificate, with no optional stage in the way.
+    """
     ways: list[Callable[[_Segment], int]] = [lambda g: g.cost_ns]
     if any(len(list_) > 1 for list_ in question.segments):
         ways.append(lambda g: 1)
         ways += [lambda g, w=w: w if g.resource in question.optional else 1 for w in (3, 10, 30)]  # type: ignore[misc]
-    answers = [_with_local_deadlines(question, way) for way in ways]
+    if not limits:
+        question = question._replace(optional=frozenset(), strangers=0)
+    answers: list[_Answer | str] = []
+    for way in ways:
+        answers.append(_with_local_deadlines(question, way))
+        if not limits and not isinstance(answers[-1], str):
+            break
     proven = [a for a in answers if not isinstance(a, str)]
     if not proven:
         return answers[0]
@@ -333,7 +342,7 @@ def _least_common_deadline(question: _Set) -> int | None:
     low, high = min(t.cost_ns for t in tasks) - 1, max(t.cost_ns + t.jitter_ns for t in tasks)
 
     def test(deadline_ns: int) -> bool:
-        answer = _answer(question.at(deadline_ns))
+        answer = _answer(question.at(deadline_ns), limits=False)
         return not isinstance(answer, str) and not isinstance(answer[1], CounterExample)
 
     while not test(high):
