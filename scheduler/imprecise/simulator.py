@@ -349,10 +349,11 @@ class _Feed:
     def fill(self) -> None:
         """Have at least a batch ready, unless the stream ends."""
         if len(self.seen) < self.batch and not self.ended:
+            ready = self.first + len(self.seen) + self.batch
+            if ready * self.source.arrivals.period_ns >= NEVER_NS >> 2:
+                raise ValueError(f"stream {self.source.stream.name!r}: {ready} frames go beyond what nanoseconds can count")
             captured, seen = self.cursor.take(self.batch)
             self.ended = len(captured) < self.batch
-            if len(seen) and int(seen[-1]) >= NEVER_NS:
-                raise ValueError(f"stream {self.source.stream.name!r} runs beyond {NEVER_NS} ns")
             self.captured, self.seen = np.concatenate((self.captured, captured)), np.concatenate((self.seen, seen))
 
     def take(self, count: int) -> tuple[NDArray[Any], ...]:

@@ -206,7 +206,7 @@ def show(found: dict[str, Any]) -> None:
                   f"{duration(found['duration_ns'])} of virtual time, seed {found['seed']}", style="bold")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for i, title in enumerate(("policy", "missed", "miss ratio", "utility", "accuracy", "depths", "p50", "p99")):
-        table.add_column(title, justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(title, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i in (1, 5, 6, 7))
     for row in found["policies"]:
         shares = " ".join(f"{100 * n / max(1, row['captured']):.0f}" for n in row["answered_by_depth"].values())
         table.add_row(row["policy"], f"{row['missed']:,}", interval(row, "miss_ratio"), interval(row, "utility"), interval(row, "accuracy"),

@@ -1,0 +1,111 @@
+"""`edgert simulate`: one table of policies on the same frames, the same as JSON, and a record that replays."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from edgert.cli import simulate as command
+from edgert.errors import UsageError
+from imprecise import scenario
+from imprecise.simulator import simulate
+from typer.testing import CliRunner
+
+
+def run(*args: str) -> str:
+    """The output of the command; its errors are raised."""
+    result = CliRunner().invoke(command.app, list(args), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def figures(*args: str) -> dict:
+    """Its JSON."""
+    return json.loads(run(*args, "--json"))
+
+
+def test_the_figures_are_those_of_the_simulator():
+    found = figures("made-up", "--policy", "fifo-gated", "--policy", "monolithic", "--seed", "3", "--frames", "800")
+    assert (found["scenario"], found["seed"], found["streams"], found["load"]) == ("made-up", 3, 9, 1.5)
+    for row, name in zip(found["policies"], ("fifo-gated", "monolithic")):
+        direct = simulate(scenario.load("made-up"), name, 3, 800)
+        assert row["policy"] == name and row["sums_exactly"] and row["captured"] == 800
+        assert list(row["answered_by_depth"].values()) == direct.answered and row["missed"] == direct.missed
+        assert row["utility"] == pytest.approx(direct.utility) and row["accuracy"] == pytest.approx(direct.accuracy)
+        assert row["miss_ratio_low"] <= row["miss_ratio"] <= row["miss_ratio_high"]
+        assert row["utility_low"] < row["utility"] < row["utility_high"]
+        for name_of, share in (("latency_p50_ns", 0.5), ("latency_p99_ns", 0.99)):
+            expected = direct.latency_ns(share)
+            assert row[name_of] == (expected if np.isfinite(expected) else None)
+        assert 0 < row["busy"]["cpu"] <= 1
+
+
+def test_differences_are_to_the_first_policy_on_the_same_frames():
+    found = figures("made-up", "--policy", "mandatory-only", "--policy", "least-confident", "--frames", "1000")
+    first, second = found["policies"]
+    part = second["against_first"]["utility"]
+    assert first["against_first"] is None and part["pairs"] == 1000 and part["verdict"] == "higher"
+    assert part["difference"] == pytest.approx(second["utility"] - first["utility"])
+    alone = [simulate(scenario.load("made-up"), name, 0, 1000).frames for name in ("mandatory-only", "least-confident")]
+    assert part["difference"] == pytest.approx((alone[1]["utility"] - alone[0]["utility"]).mean())
+    assert part["difference_high"] - part["difference_low"] < (second["utility_high"] - second["utility_low"]) * 1.5
+
+
+def test_the_table_names_policies_and_says_the_difference():
+    text = run("made-up", "--policy", "monolithic", "--policy", "fifo-gated", "--frames", "500")
+    assert "made-up: 9 streams, load 1.5, 500 frames" in text and "utility" in text
+    assert "fifo-gated against monolithic, on the same 500 frames" in " ".join(text.split())
+
+
+def test_a_load_and_validation_pictures_may_be_asked_for():
+    plain = figures("made-up", "--policy", "fifo-gated", "--frames", "300")
+    heavy = figures("made-up", "--policy", "fifo-gated", "--frames", "300", "--load", "3")
+    other = figures("made-up", "--policy", "fifo-gated", "--frames", "300", "--validation")
+    assert (heavy["streams"], heavy["load"]) == (18, 3.0)
+    assert other["policies"][0]["utility"] != plain["policies"][0]["utility"]
+    assert other["policies"][0]["answered_by_depth"] == plain["policies"][0]["answered_by_depth"]  # the same times
+
+
+def test_a_record_holds_the_simulation_and_replays(tmp_path):
+    from edgert.executive.replay import replay
+    from edgert.results.record import Run
+
+    path = tmp_path / "a.db"
+    run("made-up", "--policy", "threshold:theta=0.9", "--frames", "400", "--record", str(path))
+    direct = simulate(scenario.load("made-up"), "threshold:theta=0.9", 0, 400)
+    with Run(path) as record:
+        assert record.finished and record.meta["kind"] == "simulated" and record.meta["policy"] == "threshold:theta=0.9"
+        steps, actions, difference = replay(record)
+        assert difference is None and steps == direct.steps and actions > 400
+        assert record.frames["published_ns"].tolist() == direct.frames["published_ns"].tolist()
+        assert record.frames["depth"].tolist() == direct.frames["depth"].tolist()
+        assert len(record.stages) == sum(direct.answered[d] * (d + 1) for d in range(3)) + direct.discarded
+    with pytest.raises(UsageError, match="holds a finished run"):
+        run("made-up", "--policy", "threshold:theta=0.9", "--frames", "400", "--record", str(path))
+    run("made-up", "--policy", "fifo-gated", "--frames", "50", "--record", str(path), "--overwrite")
+    with Run(path) as record:
+        assert len(record.frames) == 50
+
+
+@pytest.mark.parametrize(("args", "expected"), [
+    (["nothing"], "no such file or scenario"),
+    (["made-up", "--policy", "fifo-gate"], "did you mean 'fifo-gated'"),
+    (["made-up", "--policy", "threshold:teta=1"], "teta"),
+    (["made-up", "--frames", "0"], "--frames 0"),
+    (["made-up", "--load", "-2"], "--load -2"),
+    (["ten-tasks", "--load", "2"], "expected exactly one to copy"),
+    (["made-up", "--load", "100000"], "at most 1000"),
+    (["ten-tasks", "--validation"], "no validation outcomes"),
+    (["made-up", "--record", "x.db", "--policy", "fifo-gated", "--policy", "monolithic"], "keeps the run of one policy, found 2"),
+])
+def test_what_cannot_be_right_is_one_line(args, expected):
+    with pytest.raises(UsageError) as caught:
+        run(*args)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_help_is_a_manual():
+    text = run("--help")
+    for part in ("EXAMPLES", "SCENARIOS", "EXIT CODES", *scenario.names()):
+        assert part in text
