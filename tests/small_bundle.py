@@ -61,7 +61,7 @@ def make(path, name="toy", seed=0, shape=SHAPE, hardware=HARDWARE, pictures=40, 
         "timing.json": json.dumps({"machine": "none", "stages": {"mandatory": times, **{f"stage{s + 1}": times for s in range(stages)}},
                                    **({"hardware": hardware} if hardware else {})}).encode(),
     }
-    empty = b"\0\0\0\0TFL3" + b"\0" * 32
+    empty = b"\0\0\0\0TFL3" + b"\0" * 192
     files["mandatory.tflite"] = empty
     for stage in range(stages):
         files[f"stage{stage + 1}.tflite"] = empty
