@@ -133,7 +133,8 @@ def make(path, policy="monolithic", streams=4, period_ns=33 * MS, deadline_ns=33
     db.executemany("insert into meta values (?,?)", [(k, json.dumps(v)) for k, v in content.items() if v is not None])
     db.execute("insert into assumptions values ('wakeup', 'wake-ups are at most 2 ms late', 2000000, 1000, ?, ?)",
                (1 if stall else 0, stall[1] if stall else 300_000))
-    db.executemany("insert into counters values (?,?)", [("records_lost", lost), ("overshoots", overshoots), ("discarded_stages", engine.discarded)])
+    counters = [("records_lost", lost), ("overshoots", overshoots), ("discarded_stages", engine.discarded)]
+    db.executemany("insert into counters values (?,?)", counters)
     db.commit()
     db.close()
     return path

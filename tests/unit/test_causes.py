@@ -18,11 +18,13 @@ def one(path, stages=(), stalls=(), arrival_ns=0, status="missed", policy="monol
         db.execute(f"delete from {table}")
     start = 100 * MS
     for frame, job in ((0, 0), (1, 1)):
-        row = (frame, 0, job, start, start + arrival_ns, start + 33 * MS, None, None, -1, status if job == 0 else "answered", 3, -1, 0, 0, 0)
+        row = (frame, 0, job, start, start + arrival_ns, start + 33 * MS, None, None, -1, status if job == 0 else "answered", 3, -1, 0,
+               0, 0)
         db.execute("insert into frames values ('cam0',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
     for job, rows in ((0, stages), (1, others)):
         for name, resource, a, b, state in rows:
-            db.execute("insert into stages values (?,?,?,0,?,?,?,0.5)", (job, f"toy/{name}", resource, start + int(a * MS), start + int(b * MS), state))
+            db.execute("insert into stages values (?,?,?,0,?,?,?,0.5)", (job, f"toy/{name}", resource, start + int(a * MS),
+                                                                         start + int(b * MS), state))
     for at, late, who in stalls:
         db.execute("insert into stalls values (?,?,?)", (start + int(at * MS), int(late * MS), who))
     text = db.execute("select value from meta where key = 'streams'").fetchone()[0].replace("dataset:toy", source)
@@ -54,6 +56,13 @@ def test_a_stall_seen_by_the_witness_is_the_cause_where_it_took_most_of_the_time
 
 def test_a_stall_outside_the_frames_window_explains_nothing(tmp_path):
     assert one(tmp_path / "r.db", FINE, stalls=[(-1, 30, "witness"), (70, 30, "witness")]).cause == "unknown"
+
+
+def test_a_late_dispatcher_is_evidence_only_where_the_witness_was_late_too(tmp_path):
+    alone = one(tmp_path / "a.db", FINE, stalls=[(30, 28, "dispatcher")])
+    assert alone.cause == "unknown"
+    assert "the dispatcher woke up 28 ms late, which the witness did not see" in alone.evidence
+    assert one(tmp_path / "b.db", FINE, stalls=[(30, 28, "dispatcher"), (29, 2, "witness")]).cause == "machine_stall"
 
 
 def test_a_short_stall_is_no_excuse_for_an_overload(tmp_path):
@@ -111,8 +120,18 @@ def test_the_parts_of_every_miss_sum_to_its_deadline_exactly(tmp_path):
 def test_overload_of_a_monolithic_network_is_queueing_and_a_stall_under_a_split_policy_is_a_stall(tmp_path):
     mono = causes.count(causes.causes(view.read(run_records.make(tmp_path / "m.db", "monolithic", streams=6, seconds=1.0))))
     assert mono["queueing"] == sum(mono.values()) > 50
-    split = causes.count(causes.causes(view.read(run_records.make(tmp_path / "s.db", "fifo-gated", seconds=1.0, stall=(300 * MS, 60 * MS)))))
+    stalled = run_records.make(tmp_path / "s.db", "fifo-gated", seconds=1.0, stall=(300 * MS, 60 * MS))
+    split = causes.count(causes.causes(view.read(stalled)))
     assert split["machine_stall"] == sum(split.values()) > 0
+
+
+def test_a_miss_says_whether_an_assumption_was_violated_in_its_time(tmp_path):
+    ready = [("mandatory", "fpga", 0, 1, "done")]
+    assert not one(tmp_path / "a.db", ready, policy="fifo-gated").assumption_violated
+    assert one(tmp_path / "b.db", ready, stalls=[(34, 2, "dispatcher")], policy="fifo-gated").assumption_violated
+    assert not one(tmp_path / "c.db", ready, stalls=[(60, 2, "witness")], policy="fifo-gated").assumption_violated
+    assert one(tmp_path / "d.db", ready, policy="fifo-gated", others=[("mandatory", "fpga", -9, -1, "done")]).assumption_violated
+    assert not one(tmp_path / "e.db", ready, policy="fifo-gated", others=[("mandatory", "fpga", -3, -1, "done")]).assumption_violated
 
 
 def test_unknown_comes_first(tmp_path):
@@ -131,7 +150,7 @@ def test_unknown_comes_first(tmp_path):
 @pytest.mark.parametrize("seed", range(3))
 def test_busy_spans_count_only_when_all_units_are_taken(seed):
     rng = np.random.default_rng(seed)
-    rows = [(int(a), int(a + d), "done") for a, d in zip(rng.integers(0, 200, 40), rng.integers(1, 30, 40))]
+    rows = [(int(a), int(a + d)) for a, d in zip(rng.integers(0, 200, 40), rng.integers(1, 30, 40))]
     for units in (1, 2, 3):
-        expected = sum(sum(a <= t < b for a, b, _ in rows) >= units for t in range(260))
+        expected = sum(sum(a <= t < b for a, b in rows) >= units for t in range(260))
         assert causes._Spans(causes._all_busy(rows, units)).overlap(0, 260) == expected

@@ -39,7 +39,8 @@ def test_a_difference_is_the_mean_over_the_pairs_whatever_the_order_of_the_rows(
     db.close()
     other = view.read(path)
     rows_a, rows_b = compare.pairs(runs[0], other)
-    keys = [[(v.streams[v.frames["stream"][i]].name, int(v.frames["frame"][i])) for i in rows] for v, rows in ((runs[0], rows_a), (other, rows_b))]
+    both = ((runs[0], rows_a), (other, rows_b))
+    keys = [[(v.streams[v.frames["stream"][i]].name, int(v.frames["frame"][i])) for i in rows] for v, rows in both]
     assert keys[0] == keys[1]
     assert len(keys[0]) == len(runs[0].frames["frame"]) - 1 and ("cam2", 7) not in keys[0]
     assert (np.diff(runs[0].frames["release_ns"][rows_a]) >= 0).all()
@@ -125,5 +126,6 @@ def test_names_are_short_and_different(runs, tmp_path):
     live = run(tmp_path / "a.db", "fifo-gated", kind="live")
     assert compare.names_of([runs[2], live]) == ["fifo-gated simulated", "fifo-gated live"]
     assert compare.names_of([runs[2], run(tmp_path / "again.db", "fifo-gated")]) == ["fifo-gated fifo-gated", "fifo-gated again"]
-    assert compare.names_of([run(tmp_path / f"{t}.db", f"threshold:theta={t}") for t in (0.5, 0.7)]) == ["threshold:theta=0.5", "threshold:theta=0.7"]
+    tuned = [run(tmp_path / f"{t}.db", f"threshold:theta={t}") for t in (0.5, 0.7)]
+    assert compare.names_of(tuned) == ["threshold:theta=0.5", "threshold:theta=0.7"]
     assert len(set(compare.names_of([runs[0]] * 3))) == 3

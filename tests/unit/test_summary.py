@@ -128,7 +128,8 @@ def test_guarantees(tmp_path):
     assert figures(tmp_path / "m.db", seconds=0.3)["guarantee"]["kind"] == "none"
     kept = figures(tmp_path / "a.db", "fifo-gated", seconds=0.3)["guarantee"]
     assert kept["kind"] == "certificate" and kept["kept"]
-    assert figures(tmp_path / "b.db", "fifo-gated", seconds=0.3, meta={"admission": {"answer": "best-effort"}})["guarantee"]["kind"] == "best_effort"
+    assert figures(tmp_path / "b.db", "fifo-gated", seconds=0.3,
+                   meta={"admission": {"answer": "best-effort"}})["guarantee"]["kind"] == "best_effort"
     excused = figures(tmp_path / "c.db", "fifo-gated", seconds=0.6, stall=(200 * MS, 60 * MS))
     assert excused["all"]["missed"] and excused["guarantee"]["kept"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import typer
 
@@ -13,12 +13,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def compare(runs: list[Path] = typer.Argument(..., help="Two or more run records. Differences are from the first, unless --baseline."),
-            baseline: Optional[Path] = typer.Option(None, "--baseline", help="One of the runs, which the others are compared with."),
-            equivalent: Optional[float] = typer.Option(None, "--equivalent", metavar="MARGIN", help="Also test that the utility of each run "
+            baseline: Path | None = typer.Option(None, "--baseline", help="One of the runs, which the others are compared with."),
+            equivalent: float | None = typer.Option(None, "--equivalent", metavar="MARGIN", help="Also test that the utility of each run "
                                                        "equals the baseline's within this margin (0.02: 2 points), stated beforehand."),
-            force: bool = typer.Option(False, "--force", help="Compare runs that differ in model, deadline, streams, source or seed all the same."),
+            force: bool = typer.Option(False, "--force", help="Compare runs that differ in model, deadline, streams, source or seed all "
+                                                              "the same."),
             as_json: bool = typer.Option(False, "--json", help="Print JSON (keys: docs/json.md) instead of text."),
-            output: Optional[Path] = typer.Option(None, "-o", "--output", help="Write a self-contained HTML page here.")) -> None:
+            output: Path | None = typer.Option(None, "-o", "--output", help="Write a self-contained HTML page here.")) -> None:
     """Who missed, how often, how sure, and why: runs compared on the same frames.
 
     Frames are paired by stream and number; differences of miss ratio, accuracy and utility come with intervals from blocks of frames
@@ -66,7 +67,8 @@ def show(found: dict[str, Any]) -> None:
     for name, summary in zip(found["names"], found["runs"]):
         part = summary["all"]
         why = ", ".join(f"{TEXTS[c]} {n}" for c, n in summary["miss_causes"].items() if n) or "-"
-        table.add_row(name, f"{part['captured']:,}", interval(part, "miss_ratio"), interval(part, "accuracy"), interval(part, "utility"), why)
+        table.add_row(name, f"{part['captured']:,}", interval(part, "miss_ratio"), interval(part, "accuracy"), interval(part, "utility"),
+                      why)
     console.print(table)
     for row in found["compared"]:
         if row["differs_in"]:

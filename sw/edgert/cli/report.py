@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Optional
 
 import typer
 
@@ -14,7 +13,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def report(run: Path = typer.Argument(..., help="A run record, written by `edgert run --record` or `edgert simulate --record`."),
            as_json: bool = typer.Option(False, "--json", help="Print JSON (keys: docs/json.md) instead of text."),
-           output: Optional[Path] = typer.Option(None, "-o", "--output", help="Write a self-contained HTML page here.")) -> None:
+           output: Path | None = typer.Option(None, "-o", "--output", help="Write a self-contained HTML page here.")) -> None:
     """Who missed, how often, how sure that is, and why: the summary of one run.
 
     Counts (captured = answered + missed + dropped), the miss ratio with an interval that holds for bursts and for zero misses, latency

@@ -3,7 +3,8 @@
 The time from a missed frame's scheduled capture to its deadline is divided, every nanosecond once, into
 
     source        the frame was seen later than its jitter allows
-    stall         the machine stood still: the witness (or the dispatcher) woke up late
+    stall         the machine stood still: the witness, an independent process, woke up late; where only the dispatcher did, that
+                  may be its own fault, and is no evidence
     accelerator   attempts of a stage that failed or were given up, and an accelerator beyond its worst case
     overrun       what a stage took beyond its typical time
     queueing      its stage waited while its resource was busy with other frames, or was gone
@@ -31,7 +32,10 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Cause:
-    """One miss or drop. Times in ns; `parts_ns` says how the frame's time was spent and sums to its deadline."""
+    """One miss or drop. Times in ns; `parts_ns` says how the frame's time was spent and, for a miss, sums to its deadline.
+
+    `assumption_violated`: in its time, or in as long before, a wake-up was late, a stage took longer than its worst case or failed.
+    """
 
     stream: str
     frame: int
@@ -41,6 +45,7 @@ class Cause:
     status: str
     cause: str
     evidence: str
+    assumption_violated: bool
     parts_ns: dict[str, int]
 
     def as_dict(self) -> dict[str, object]:
@@ -78,14 +83,19 @@ class _Judge:
         self.of_job: dict[int, list[int]] = {}
         for i, job in enumerate(stages["job"].tolist()):
             self.of_job.setdefault(job, []).append(i)
-        self.stalls = _Spans([(start, end) for start, end, _ in view.stalls])
+        seen = _Spans([(start, end) for start, end, source in view.stalls if source == "witness"])
+        confirmed = [(start, end) for start, end, source in view.stalls if source == "witness" or seen.overlap(start, end)]
+        self.stalls = _Spans(confirmed)
         self.stall_sources = {(start, end): source for start, end, source in view.stalls}
+        self.alone = _Spans([span for span in self.stall_sources if span not in set(confirmed)])  # the dispatcher's word only
         self.busy: dict[str, _Spans] = {}
         units = {str(k): int(v) for k, v in dict(view.meta.get("resources", {})).items()}
         for resource in {*self.resources, *units}:
             rows = [i for i, r in enumerate(self.resources) if r == resource]
-            self.busy[resource] = _Spans(_all_busy([(self.starts[i], self.ends[i], self.statuses[i]) for i in rows], units.get(resource, 1)))
+            spans = [(self.starts[i], self.ends[i]) for i in rows]
+            self.busy[resource] = _Spans(_all_busy(spans, units.get(resource, 1)))
         self.typical_ns = self._typical()
+        self.violations = _Spans([*self.stall_sources, *self._broken_stages()])
 
     def _typical(self) -> dict[tuple[int, int], int]:
         """What a stage of a stream normally takes: declared, else the 90 % quantile of what is recorded; ns."""
@@ -97,6 +107,17 @@ class _Judge:
                 seen = spent[(self.view.stages["stage"] == k) & (self.view.stages["stream"] == s) & done & (spent >= 0)]
                 measured = int(np.quantile(seen, 0.9)) if len(seen) >= 10 else 0
                 out[s, k] = max(int(stage.get("typical_ns", 0)), measured) or int(stage.get("wcet_ns", 0))
+        return out
+
+    def _broken_stages(self) -> list[Span]:
+        """Spans of stages that failed or took longer than the worst case of a mandatory stage."""
+        out = []
+        for i, (start, end) in enumerate(zip(self.starts, self.ends)):
+            s, k = int(self.view.stages["stream"][i]), self.numbers[i]
+            stage = self.view.streams[s].stages[k] if s >= 0 and 0 <= k < len(self.view.streams[s].stages) else {}
+            worst = int(stage.get("wcet_ns", 0))
+            if end > start and stage.get("mandatory") and (self.statuses[i] in ("failed", "abandoned") or 0 < worst < end - start):
+                out.append((start, end))
         return out
 
     def cause(self, row: int) -> Cause:
@@ -111,7 +132,8 @@ class _Judge:
         else:
             parts, facts = self._divide(stream_index, job, release, deadline, arrival)
             cause, evidence = self._name(parts, facts, release, deadline)
-        return Cause(stream.name, int(f["frame"][row]), job, release, deadline, status, cause, evidence, parts)
+        return Cause(stream.name, int(f["frame"][row]), job, release, deadline, status, cause, evidence,
+                     bool(self.violations.overlap(2 * release - deadline, deadline)), parts)
 
     def _dropped(self, release: int, deadline: int, arrival: int) -> tuple[dict[str, int], str, str]:
         stalled = self.stalls.overlap(release, max(arrival, release + 1))
@@ -150,13 +172,16 @@ class _Judge:
             at, last = max(at, stop), i
         ready = last is not None and self.numbers[last] == needed - 1 and self.statuses[last] == "done"
         if ready and at < deadline:  # the answer was there: only its publication can have been late
+            facts.clear()
             parts = {**dict.fromkeys(parts, 0), "service": max(at, deadline - self.guard_ns) - release}
             self._wait(parts, facts, release + parts["service"], deadline, stream, -1, "")
         elif at < deadline:
             following = 0 if last is None else self.numbers[last] + (self.statuses[last] in ("done", "late"))
             self._wait(parts, facts, at, deadline, stream, following, "")
+        was_ready = f"its answer was ready {duration(deadline - at)} before its deadline; " if ready and at < deadline else ""
+        if "unexplained" in facts:
+            facts["unexplained"] = was_ready + facts["unexplained"]
         if parts["machine_stall"]:
-            was_ready = f"its answer was ready {duration(deadline - at)} before its deadline; " if ready and at < deadline else ""
             facts["machine_stall"] = was_ready + self._stall_text(release, deadline, release)
         return parts, facts
 
@@ -177,7 +202,9 @@ class _Judge:
             waited = facts.get("queueing")
             facts["queueing"] = (waited + ", " if waited else "") + f"{name} waited {duration(busy)} for {resource or 'its turn'}"
         if end - start - stalled - busy > 0:
-            facts.setdefault("unexplained", f"{name} waited {duration(end - start - stalled - busy)} with nothing in its way")
+            late = max((b - a for a, b in self.alone.original(start, end)), default=0)
+            why = f"the dispatcher woke up {duration(late)} late, which the witness did not see" if late else "with nothing in its way"
+            facts.setdefault("unexplained", f"{name} waited {duration(end - start - stalled - busy)}, {why}")
 
     def _run(self, parts: dict[str, int], facts: dict[str, str], i: int, stream: int, start: int, end: int) -> None:
         """Divide a time in which one of the job's stages ran."""
@@ -231,7 +258,8 @@ class _Judge:
         if part == "queueing":  # behind work that a stall had delayed?
             before = self.stalls.overlap(release - window, release)
             if before > blame[part] // 2:
-                return "machine_stall", f"{facts[part]}, behind work that stood still: {self._stall_text(release - window, release, release)}"
+                stall = self._stall_text(release - window, release, release)
+                return "machine_stall", f"{facts[part]}, behind work that stood still: {stall}"
         cause = "unknown" if part == "unexplained" else part
         others = [f"{TEXTS.get(p, p)} {duration(ns)}" for p, ns in sorted(blame.items(), key=lambda item: -item[1]) if p != part]
         also = f" (also {', '.join(others)})" if others else ""
@@ -276,9 +304,9 @@ def _merge(spans: Iterable[Span]) -> list[Span]:
     return out
 
 
-def _all_busy(rows: Sequence[tuple[int, int, str]], units: int) -> list[Span]:
-    """Spans in which at least `units` stages ran at once; an abandoned one without end holds its unit no longer than known."""
-    edges = sorted([(start, 1) for start, end, _ in rows if end > start] + [(end, -1) for start, end, _ in rows if end > start])
+def _all_busy(rows: Sequence[Span], units: int) -> list[Span]:
+    """Spans in which at least `units` stages ran at once."""
+    edges = sorted([(start, 1) for start, end in rows if end > start] + [(end, -1) for start, end in rows if end > start])
     out, running, since = [], 0, 0
     for at, change in edges:
         before, running = running, running + change

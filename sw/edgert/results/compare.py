@@ -68,11 +68,11 @@ def _keys(stream: np.ndarray, frame: np.ndarray) -> np.ndarray:
 def values(view: View, rows: np.ndarray, figure: str) -> np.ndarray:
     """One figure a frame, float64: a miss (0 or 1), right (0 or 1, nan without a label), or utility."""
     if figure == "miss_ratio":
-        return view.missed[rows].astype(np.float64)
+        return np.asarray(view.missed[rows], dtype=np.float64)
     if figure == "accuracy":
         correct = view.frames["correct"][rows].astype(np.float64)
-        return np.where(correct < 0, np.nan, correct)
-    return view.frames["utility"][rows].astype(np.float64)
+        return np.asarray(np.where(correct < 0, np.nan, correct))
+    return np.asarray(view.frames["utility"][rows], dtype=np.float64)
 
 
 def difference(base: View, other: View, figure: str, confidence: float) -> dict[str, Any]:
@@ -81,7 +81,8 @@ def difference(base: View, other: View, figure: str, confidence: float) -> dict[
     a, b = values(other, rows_other, figure), values(base, rows_base, figure)
     both = np.isfinite(a) & np.isfinite(b)
     if not both.any():
-        return {"pairs": 0, "baseline_value": None, "value": None, "difference": None, "difference_low": None, "difference_high": None, "verdict": "no pair", "method": ""}
+        nothing = dict.fromkeys(("baseline_value", "value", "difference", "difference_low", "difference_high"))
+        return {"pairs": 0, **nothing, "verdict": "no pair", "method": ""}
     found = statistics.paired_difference(a[both], b[both], confidence=confidence, resamples=RESAMPLES)
     words = {"a is higher": "higher", "b is higher": "lower"}.get(found.verdict, "no difference shown")
     return {"pairs": int(both.sum()), "baseline_value": float(b[both].mean()), "value": float(a[both].mean()),

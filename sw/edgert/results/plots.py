@@ -149,7 +149,8 @@ def latencies(runs: Sequence[Entry]) -> str:
     for deadline in deadlines[:3]:
         canvas.line(x(deadline / MS), top - 6, x(deadline / MS), bottom, "deadline")
     if deadlines:
-        canvas.text(x(deadlines[-1] / MS), top - 12, "deadline " + ", ".join(duration(d) for d in deadlines[:3]), "end", "note", MISS_COLOUR)
+        canvas.text(x(deadlines[-1] / MS), top - 12, "deadline " + ", ".join(duration(d) for d in deadlines[:3]), "end", "note",
+                    MISS_COLOUR)
     return str(canvas)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-
 from .. import __version__
 from ..errors import EdgertError
 from . import plots
@@ -25,7 +24,8 @@ SHOWN = 60  # misses listed on a page
 def page(title: str, parts: Sequence[str], footer: str = "") -> str:
     """A whole page from HTML parts; `title` is text."""
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
-    foot = footer or f"Written by edgert {escape(__version__)}. Times count from the scheduled capture of a frame. A missed frame counts as 0."
+    foot = footer or (f"Written by edgert {escape(__version__)}. Times count from the scheduled capture of a frame. "
+                      "A missed frame counts as 0.")
     return template.substitute(title=escape(title), body="\n".join(parts), footer=foot)
 
 
@@ -45,7 +45,8 @@ def single(view: View, summary: Mapping[str, Any] | None = None) -> str:
     parts = [f"<h1>{escape(view.policy)}: who missed, how often, how sure, and why</h1>",
              f'<p class="mute">{escape(conditions(summary))}</p>',
              banner(verdict(summary), runs), runs_table(runs), streams_table(summary),
-             '<div class="columns">', card("Latency", "From scheduled capture to publication. The dashed line is the deadline.", plots.latencies(runs)),
+             '<div class="columns">', card("Latency", "From scheduled capture to publication. The dashed line is the deadline.",
+                                           plots.latencies(runs)),
              card("Depth over time", "How deep the answers were. Red: no answer by the deadline.", plots.depths(runs)),
              card("Misses by cause", "On the evidence in the record; unknown would come first.", plots.miss_causes(runs)), "</div>",
              *details(runs)]
@@ -58,7 +59,8 @@ def comparison(views: Sequence[View], found: Mapping[str, Any] | None = None) ->
     runs = plots.entries(found["names"], found["runs"], views)
     parts = ["<h1>Who missed, how often, how sure we are, and why</h1>",
              f'<p class="mute">{len(runs)} runs on the same frames, compared with <b>{escape(found["baseline"])}</b>.</p>',
-             banner(found["verdict"], runs), runs_table(runs), *pictures(runs), "<h2>Compared frame by frame</h2>", compared_table(found, runs),
+             banner(found["verdict"], runs), runs_table(runs), *pictures(runs), "<h2>Compared frame by frame</h2>",
+             compared_table(found, runs),
              *details(runs)]
     return page("edgert: comparison", parts)
 
@@ -91,8 +93,10 @@ def pictures(runs: Sequence[Entry]) -> list[str]:
                  plots.trade(runs, figure)),
             card("Utility, a closer look", "Expected correctness of what was published, with 95 % intervals that hold for bursts.",
                  plots.forest(runs, "utility")),
-            card("Misses by cause", "On the evidence in the record: stages, waits, and stalls that the witness saw.", plots.miss_causes(runs)),
-            card("Latency", "From scheduled capture to publication, and the share of frames that got no answer in time.", plots.latencies(runs)),
+            card("Misses by cause", "On the evidence in the record: stages, waits, and stalls that the witness saw.",
+                 plots.miss_causes(runs)),
+            card("Latency", "From scheduled capture to publication, and the share of frames that got no answer in time.",
+                 plots.latencies(runs)),
             card("Depth over time", "How deep the answers were. Red: no answer by the deadline.", plots.depths(runs)), "</div>"]
 
 
@@ -156,8 +160,8 @@ def compared_table(found: Mapping[str, Any], runs: Sequence[Entry]) -> str:
         return (f'<span class="{kind}">{points(part["difference"])}</span>'
                 f'<small>{points(part["difference_low"])} to {points(part["difference_high"])}</small>')
 
-    rows = [[dot(by_name[row["name"]]), f"{row['utility']['pairs']:,}", change(row["miss_ratio"], "lower"), change(row["accuracy"], "higher"),
-             change(row["utility"], "higher"), escape(in_short(row))] for row in found["compared"]]
+    rows = [[dot(by_name[row["name"]]), f"{row['utility']['pairs']:,}", change(row["miss_ratio"], "lower"),
+             change(row["accuracy"], "higher"), change(row["utility"], "higher"), escape(in_short(row))] for row in found["compared"]]
     note = (f"Differences are in percentage points, on the same frames. The intervals of one column hold together at "
             f"{percent(found['confidence'], 0)} (Bonferroni over {found['comparisons']} comparisons, each at "
             f"{percent(found['interval_confidence'], 2)}), from blocks of frames in time across all streams.")
@@ -188,11 +192,13 @@ def _misses(run: Entry) -> str:
     found = [*run.summary["misses"], *run.summary["drops"]]
     if not found:
         return ""
-    zero = min(int(run.view.frames["release_ns"].min(initial=1 << 62)), min(m["release_ns"] for m in found))
+    zero = int(run.view.frames["release_ns"].min())
     rows = [[f"{escape(m['stream'])} {m['frame']}", duration(m["release_ns"] - zero), escape(TEXTS[m["cause"]]), escape(m["evidence"])]
             for m in found[:SHOWN]]
-    more = f'<p class="mute">The first {SHOWN} of {len(found):,}; all are in <code>edgert report {escape(run.view.path)} --json</code>.</p>' \
-        if len(found) > SHOWN else ""
+    more = ""
+    if len(found) > SHOWN:
+        more = (f'<p class="mute">The first {SHOWN} of {len(found):,}; all are in '
+                f"<code>edgert report {escape(run.view.path)} --json</code>.</p>")
     return (f"<details><summary>{dot(run)}: {len(found):,} frames without an answer, each with its cause</summary>"
             + table(["frame", "captured at", "cause", "evidence"], rows, (3,)) + more + "</details>")
 
@@ -201,8 +207,9 @@ def _conditions(runs: Sequence[Entry]) -> str:
     rows = []
     for run in runs:
         s = run.summary
-        machine = s.get("machine") or run.view.meta.get("machine") or {}
-        text = ", ".join(f"{k} {v}" for k, v in machine.items() if isinstance(v, (str, int, float))) if isinstance(machine, Mapping) else str(machine)
+        machine = run.view.meta.get("machine")
+        facts = machine.items() if isinstance(machine, Mapping) else ()
+        text = ", ".join(f"{k} {v}" for k, v in facts if isinstance(v, (str, int, float)) and v != "")
         rows.append([dot(run), escape(conditions(s)), escape(f"seed {s['seed']}, model {str(s['model_id'])[:12]}, edgert {s['edgert']}"),
                      escape(str(s["started_utc"])), escape(text)])
     return ("<details><summary>Conditions of each run</summary>"

@@ -50,7 +50,8 @@ def summarise(run: Run | View) -> dict[str, Any]:
 def entry(cause: causes.Cause) -> dict[str, Any]:
     """One miss or drop."""
     return {"stream": cause.stream, "frame": cause.frame, "job": cause.job, "release_ns": cause.release_ns,
-            "deadline_ns": cause.deadline_ns, "cause": cause.cause, "evidence": cause.evidence, "spent_ns": cause.parts_ns}
+            "deadline_ns": cause.deadline_ns, "cause": cause.cause, "evidence": cause.evidence,
+            "assumption_violated": cause.assumption_violated, "spent_ns": cause.parts_ns}
 
 
 def figures(view: View, chosen: np.ndarray, resamples: int = RESAMPLES) -> dict[str, Any]:

@@ -60,8 +60,8 @@ def verdict(summary: Mapping[str, Any]) -> str:
         return "No frame was delivered, so nothing can be said."
     if total["missed"]:
         why = ", ".join(f"{TEXTS[c]} {n}" for c, n in sorted(summary["miss_causes"].items(), key=lambda kv: -kv[1]) if n)
-        sentence = (f"{total['missed']:,} of {delivered:,} frames {'was' if total['missed'] == 1 else 'were'} missed: {interval(total, 'miss_ratio')}. "
-                    f"Why: {why}.")
+        verb = "was" if total["missed"] == 1 else "were"
+        sentence = f"{total['missed']:,} of {delivered:,} frames {verb} missed: {interval(total, 'miss_ratio')}. Why: {why}."
     else:
         sentence = f"No miss in {delivered:,} frames; the true miss ratio is at most {percent(total['miss_ratio_high'])} (95 % sure)."
     return sentence + (f" {total['dropped']:,} frames were not delivered." if total["dropped"] else "")

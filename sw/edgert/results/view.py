@@ -47,7 +47,8 @@ class View:
 
     `frames` and `stages` map column names to arrays of equal length: times int64 ns (-1: none), `frames["stream"]` the index in
     `streams`, `frames["status"]` the index in `STATUSES`, `frames["correct"]` -1 (no label), 0 or 1, `stages["stage"]` the index
-    of the stage in its job's stream (-1: its frame is not recorded). Frames come in order of release. `stalls` are (start, end, source) of late wake-ups.
+    of the stage in its job's stream (-1: its frame is not recorded). Frames come in order of release.
+    `stalls` are (start, end, source) of late wake-ups.
     """
 
     path: str
@@ -116,7 +117,7 @@ def _codes(values: np.ndarray, index: Mapping[str, int], missing: int | None = N
     """Indices of strings; KeyError for one that is not there, unless `missing` stands for it."""
     names, inverse = np.unique(values, return_inverse=True)
     codes = [index[str(name)] if missing is None else index.get(str(name), missing) for name in names]
-    return np.asarray(codes, dtype=np.int64)[inverse] if len(codes) else np.zeros(0, dtype=np.int64)
+    return np.asarray(codes, dtype=np.int64)[inverse] if codes else np.zeros(0, dtype=np.int64)
 
 
 def _frames(table: np.ndarray, streams: Mapping[str, int]) -> Columns:
