@@ -52,10 +52,11 @@ def drive(engine: Engine, releases: Sequence[Release], duration: Callable[[Job, 
     for at, event in extra:
         push(at, event)
     running: dict[tuple[str, int], tuple[int, int]] = {}
-    free_at = 0  # when the driver itself (and with `one_core` its core) is free
+    free_at = awake_at = 0  # when the driver's core is free, and when a stage in line ends (then it is awake)
     now = 0
     while heap:
-        now = max(now, free_at, heap[0][0] + late())
+        first = heap[0][0]
+        now = max(now, free_at) if first <= awake_at == free_at else max(now, max(free_at, first) + late())
         events = []
         while heap and heap[0][0] <= now:
             event = heapq.heappop(heap)[2]
@@ -94,6 +95,7 @@ def drive(engine: Engine, releases: Sequence[Release], duration: Callable[[Job, 
                 end = (max(now, free_at) if one_core else now) + took
                 if one_core or action.resource in inline:
                     free_at = end
+                    awake_at = end if action.resource in inline else awake_at
                 kind = fault(job, stage) or "done"
                 run.faults += kind != "done"
                 push(end, Event(kind, end, job=job.id, stage=action.stage, resource=action.resource, unit=action.unit, value=0.5))
