@@ -19,6 +19,7 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point: run a command; an error is one line on stderr and its exit code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads only disturb networks this small
     from ..errors import EdgertError
     from .lazy import invoke
 
