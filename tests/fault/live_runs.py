@@ -58,7 +58,8 @@ def make_bundle(folder: Path) -> Path:
     np.savez(folder / "golden.npz", frames=frames[:8], logits=Kernel(mandatory).batch(frames[:8]))
     np.savez(folder / "frames.npz", frames=frames, labels=rng.integers(0, CLASSES, len(frames)).astype(np.uint8))
     rising, gain = {"x": [0.2, 1.0], "y": [0.3, 0.9]}, {"x": [0.2, 1.0], "y": [0.2, 0.0]}
-    calibration = {"format": 1, "temperature": [8.0, 8.0, 8.0], "correct": [rising] * 3, "gain": {"0": {"1": gain, "2": gain}, "1": {"2": gain}}}
+    gains = {"0": {"1": gain, "2": gain}, "1": {"2": gain}}
+    calibration = {"format": 1, "temperature": [8.0, 8.0, 8.0], "correct": [rising] * 3, "gain": gains}
     (folder / "calibration.json").write_text(json.dumps(calibration))
     times = {name: {"p50_ns": ns, "p90_ns": ns, "p99_ns": ns, "max_ns": ns, "n": 1}
              for name, ns in (("mandatory", 50_000), ("stage1", 200_000), ("stage2", 3_000_000))}
@@ -66,8 +67,9 @@ def make_bundle(folder: Path) -> Path:
     (folder / "timing.json").write_text(json.dumps({"machine": "none", "stages": times, "hardware": hardware}))
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     stages = [{"name": f"stage{i}", "file": f"stage{i}.tflite", "kind": "milestone"} for i in (1, 2)]
-    manifest = {"format": 1, "name": "tiny", "version": "1", "model_id": files["mandatory.npz"], "input": {"shape": SHAPE, "dtype": "uint8"},
-                "classes": [str(i) for i in range(CLASSES)], "logit_shift": 0, "stages": stages, "files": files}
+    manifest = {"format": 1, "name": "tiny", "version": "1", "model_id": files["mandatory.npz"],
+                "input": {"shape": SHAPE, "dtype": "uint8"}, "classes": [str(i) for i in range(CLASSES)], "logit_shift": 0,
+                "stages": stages, "files": files}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -80,14 +82,15 @@ def command(*arguments: str) -> list[str]:
 class Live:
     """`edgert run` on the tiny bundle, in the background, with its helper processes marked as ours."""
 
-    def __init__(self, bundle: Path, record: Path, *arguments: str, policy: str = "fifo-gated", extra_path: str = "", **environment: str):
+    def __init__(self, bundle: Path, record: Path, *arguments: str, policy: str = "fifo-gated", extra_path: str = "", source: bool = True,
+                 **environment: str):
         self.record = record
         self.mark = f"EDGERT_TEST={uuid.uuid4()}"
         name, _, value = self.mark.partition("=")
         path = os.pathsep.join(p for p in (extra_path, *sys.path) if p)
+        own = ["--source", "dataset:tiny", "--deadline", "60ms"] if source else []
         self.process = subprocess.Popen(
-            command(str(bundle), "--source", "dataset:tiny", "--deadline", "60ms", "--best-effort", "--policy", policy,
-                    "--record", str(record), "--json", *arguments),
+            command(str(bundle), *own, "--best-effort", "--policy", policy, "--record", str(record), "--json", *arguments),
             env={**os.environ, "PYTHONPATH": path, name: value, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.out = self.err = ""
 

@@ -3,12 +3,13 @@
 import os
 import re
 import resource
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from edgert.results.record import Run
-from live_runs import PATIENCE_S, Live, command
+from live_runs import PATIENCE_S, Live, check_record, command
 
 
 def _refused(bundle, record):
@@ -55,4 +56,14 @@ def test_when_the_disk_is_full_the_run_goes_on_and_counts_what_is_lost(bundle, t
             assert run.counters["records_lost_frames"] == said["frames"]
             assert run.counters["records_lost_steps"] == said["steps"]
             assert run.counters["records_lost"] >= said["frames"] + said["steps"]
+        live.assert_nothing_left()
+
+
+def test_a_killed_writer_is_started_again_and_nothing_is_lost(bundle, tmp_path):
+    with Live(bundle, tmp_path / "run.db", "--rate", "60", "--duration", "3s") as live:
+        live.wait_frames(20)
+        (writer,) = live.helpers()["writer"]
+        os.kill(writer, signal.SIGKILL)
+        assert live.finish() == 0, live.err
+        assert sum(check_record(live.record).values()) == 180
         live.assert_nothing_left()

@@ -12,7 +12,7 @@ import typer
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before NumPy is imported: the dispatcher has one thread
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 MANUAL = """Answer frames live, each before its deadline, and say how it went.
 
@@ -22,14 +22,17 @@ deadline less the guard, with what is done by then.
 
 \b
 EXAMPLES
-  Two cameras (here: labelled pictures, so that accuracy is measured), 20 seconds, recorded:
-    edgert run fashion --source front=dataset:fashion --source rear=dataset:fashion --rate front=30 --rate rear=15 \\
-        --deadline 33ms --duration 20s --record runs/two.db
-  As many streams as would take 1.5 times the CPU given to refine everything:
-    edgert run fashion --source dataset:fashion --load 1.5 --policy threshold:theta=0.9 --duration 20s --record runs/t.db
-  The same streams, rates, deadline and seed as an earlier run, for a fair comparison:
-    edgert run fashion --like runs/t.db --policy fifo-gated --duration 20s --record runs/f.db
-    edgert compare runs/t.db runs/f.db
+  Two cameras (here: labelled pictures, so that accuracy is measured):
+    edgert run fashion --source front=dataset:fashion --rate front=30 \\
+      --source rear=dataset:fashion --rate rear=15 --deadline 33ms \\
+      --duration 20s --record runs/two.db
+  As many streams as take 1.5 times the CPU given to refine everything:
+    edgert run fashion --load 1.5 --duration 20s --record runs/a.db \\
+      --policy threshold:theta=0.9
+  The streams, rates, deadline and seed of that run, for a fair comparison:
+    edgert run fashion --like runs/a.db --duration 20s --record runs/b.db \\
+      --policy fifo-gated
+    edgert compare runs/a.db runs/b.db
   A video, until Ctrl-C:
     edgert run fashion --source video:street.mp4 --rate 25 --deadline 40ms
 
@@ -41,26 +44,28 @@ POLICIES
   least-confident  refine the least sure answer first
   threshold        refine what is less sure than theta (threshold:theta=0.8)
   depth-dp         plan the depths of all frames in hand by expected gain
-  monolithic       all stages or no answer, as most systems do; guarantees nothing and always runs as best effort
+  monolithic       all stages or no answer, as most systems do today;
+                   guarantees nothing and runs as best effort
 
-\b
-ADMISSION
-  Before the start the mandatory parts are proven in time from their worst cases. What is not proven is refused (exit 3) with the
-  reason and the least deadline that would be admitted; --best-effort runs all the same and says so. Each assumption of the proof is
-  watched, and its violations are counted in the summary.
+ADMISSION. Before the start the mandatory parts are proven in time from their worst cases. What is not proven is refused (exit
+code 3) with the reason and the least deadline that would be admitted; --best-effort runs all the same and says so. Each assumption
+of the proof is watched, and its violations are counted in the summary.
 
-\b
-STOPPING
-  --duration ends the run; so do SIGINT (Ctrl-C) and SIGTERM: the frames in hand are finished, the record is closed, the summary
-  printed. After `kill -9` the record is readable up to the last finished frame, and no process stays behind.
+STOPPING. --duration ends the run; so do SIGINT (Ctrl-C) and SIGTERM: the frames in hand are finished, the record is closed, the
+summary is printed. After `kill -9` the record is readable up to the last finished frame, and no process stays behind.
+
+REAL TIME. Where the machine permits it the dispatcher takes SCHED_FIFO, a core of its own and locked memory, and the workers nice
+-15; what is refused is printed with the limit to raise, and the run goes on.
 
 \b
 EXIT CODES
-  0    the run ended as asked: after --duration, or, without --duration, when it was stopped
+  0    it ended as asked: after --duration or, without one, when stopped
   2    something on the command line cannot be right
   3    it could not run, or was not admitted
-  4    it ran, but its figures do not count (INVALID: an emulated accelerator overshot its time)
-  130  SIGINT, 143 SIGTERM: stopped before --duration was over; the record is complete up to there
+  4    it ran, but its figures do not count (INVALID: an emulated
+       accelerator was late in more than 0.1 % of the frames)
+  130  SIGINT, 143 SIGTERM: stopped before --duration was over; the record
+       is complete up to there
 """
 
 

@@ -85,7 +85,6 @@ class Dispatcher:
         self._wake_ns = NEVER_NS
         self._end_ns = 0
         self._step = self._next_job = 0
-        self._fpga_lost = False
         self.stopped_by = 0  # the signal that ended the run early
         self.counts = {"captured": 0, "answered": 0, "missed": 0, "dropped": 0}
         self._signal_fd = -1
@@ -277,15 +276,13 @@ class Dispatcher:
         if self.mandatory.take_over(at_ns):
             self.watch.limit("stage", self._first_stage, self._limits_ns[1])
             self._pending.append(Event("back", at_ns, resource=FPGA, unit=event.unit))
-        else:
-            self._fpga_lost = True
 
     def _repair(self) -> None:
         """Reset the first accelerator in a gap between frames, or now where nothing else computes the mandatory part."""
+        lost = self.mandatory.lost
         if self.mandatory.repair():
             self.watch.limit("stage", self._first_stage, self._limits_ns[0])
-            if self._fpga_lost:
-                self._fpga_lost = False
+            if lost:
                 self._pending.append(Event("back", time.monotonic_ns(), resource=FPGA, unit=0))
 
     def _close(self, action: Action, at_ns: int) -> None:

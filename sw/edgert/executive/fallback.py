@@ -33,6 +33,7 @@ class MandatoryEngine:
         self._row = 0
         self._overshoots_before = 0
         self._timed_out = False
+        self.lost = False  # neither works
         self._backoff_ns = FIRST_BACKOFF_NS
         self._retry_at_ns = 0
         self.errors = self.takeovers = self.resets = self.failed_resets = 0
@@ -73,7 +74,8 @@ class MandatoryEngine:
     def take_over(self, now_ns: int) -> bool:
         """Switch to the stand-by; False where there is none left, and only a reset can help."""
         self._row = 0
-        self._retry_at_ns = now_ns + self._backoff_ns
+        self.lost = self.standby is None or self.degraded
+        self._retry_at_ns = now_ns if self.lost else now_ns + self._backoff_ns
         if self.standby is None or self.degraded:
             return False
         self.active = self.standby
@@ -81,8 +83,8 @@ class MandatoryEngine:
         return True
 
     def may_repair(self, now_ns: int, idle_until_ns: int) -> bool:
-        """Whether a reset is due and fits before `idle_until_ns`."""
-        return self._retry_at_ns > 0 and now_ns >= self._retry_at_ns and idle_until_ns - now_ns > self._reset_ns
+        """Whether a reset is due and fits before `idle_until_ns`; where nothing computes any more there is nothing to wait for."""
+        return 0 < self._retry_at_ns <= now_ns and (self.lost or idle_until_ns - now_ns > self._reset_ns)
 
     def repair(self) -> bool:
         """Close, open and test the first accelerator; True: it is in use again. Takes as long as that takes."""
@@ -101,6 +103,7 @@ class MandatoryEngine:
         finally:
             self._reset_ns = max(self._reset_ns, time.monotonic_ns() - start_ns)
         self.active = self.first
+        self.lost = False
         self._row = 0
         self._retry_at_ns = 0
         return True

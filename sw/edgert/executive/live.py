@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +108,9 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
         check_target(given.record, given.overwrite)
     policy = options.policy_name(given.policy)
     bundle = load(given.bundle)
+    given = replace(given, streams=tuple(s if s.source else replace(s, source=f"dataset:{bundle.name}") for s in given.streams))
+    sources = [] if given.load and not all(s.period_ns for s in given.streams) else _open_sources(given.streams, bundle, given.seed, stack)
     core, worker_cores = realtime.place(given.cpus)
-    realtime.pin([core])
     mandatory, why = _accelerators(given.accelerator, bundle)
     stack.callback(mandatory.close)
     say(f"mandatory part on {mandatory.first.name}: {why}")
@@ -119,7 +120,7 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
         pool = Pool(contents, bundle.input_shape, len(bundle.classes), worker_cores)
         pool.start()
         stack.callback(pool.close)
-    with realtime.urgent() as preempted:
+    with realtime.urgent(core) as preempted:
         times = profile.measure(bundle, mandatory, pool)
         wcet_ns, wcet_from = profile.worst_case(mandatory.first, bundle)
         standby_wcet_ns = profile.worst_case(mandatory.standby, bundle)[0] if mandatory.standby else 0
@@ -128,6 +129,7 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
     wanted: Sequence[StreamOption] = given.streams
     if given.load and not all(s.period_ns for s in wanted):
         wanted = profile.for_load(wanted[0], given.load, given.cpus, times, deadline_ns)
+        sources = _open_sources(wanted, bundle, given.seed, stack)
         say(f"load {given.load:g}: {len(wanted)} streams of {1e9 / wanted[0].period_ns:.2f} frames/s, deadline {deadline_ns / 1e6:g} ms")
     stages = profile.stages(bundle, times, wcet_ns)
     guard_ns = given.guard_ns or WAKE_LIMIT_NS + stages[0].wcet_ns
@@ -142,7 +144,6 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
     description = reproduce.describe(streams, resources, policy, guard_ns, admitted.engine_options)
     engine = reproduce.build(description)
     offsets_ns = [int(Periodic(s.period_ns, -1).start(given.seed, s.name).take(1)[0][0]) for s in wanted]
-    sources = _open_sources(wanted, bundle, given.seed, stack)
     others = sorted({c for cores in worker_cores for c in cores})
     return Prepared(given, bundle, mandatory, why, pool, times, streams, sources, [s.source for s in wanted], offsets_ns, guard_ns,
                     admitted, standby_wcet_ns, engine, description, core, others)
@@ -212,7 +213,12 @@ def run(given: Options, say: Callable[[str], None]) -> Outcome:
             folder = tempfile.mkdtemp(prefix="edgert-")
             path = Path(folder) / "run.db"
         ring, witness_ring = Ring.create(RING_BYTES), Ring.create(WITNESS_RING_BYTES)
-        writer = WriterProcess([ring, witness_ring], path, given.overwrite, ready.other_cores)
+        try:
+            writer = WriterProcess([ring, witness_ring], path, given.overwrite, ready.other_cores)
+        except BaseException:
+            if given.record is None:
+                shutil.rmtree(path.parent)
+            raise
         stack.callback(_undo_realtime, scheduling)
         measures = realtime.take_all(ready.core)
         for measure in measures:

@@ -145,6 +145,7 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)  # the dispatcher says when to end, by closing the control channel
     cores = json.loads(arguments[4])
     units = [_Unit(socket.socket(fileno=int(fd)), on) for fd, on in zip(arguments[5:], cores)]
+    realtime.pin({core for each in cores for core in each})
     shape, classes, stages = _read_setup(setup)
     slots = wire.Slots(memory, len(units), shape, classes)
     with open(os.devnull, "w") as nowhere:  # runtimes greet on stdout and stderr; the run's output belongs to the dispatcher

@@ -20,7 +20,7 @@ DEFAULT_DEADLINE_NS = 33_000_000
 
 @dataclass(frozen=True)
 class StreamOption:
-    """A stream as asked for: `period_ns` between two frames (0: to be chosen by `--load`)."""
+    """A stream as asked for: `source` "" is the bundle's own pictures; `period_ns` between two frames, 0 to be chosen by `--load`."""
 
     name: str
     source: str
@@ -61,7 +61,7 @@ def duration(text: str, flag: str) -> int:
 def streams(sources: Sequence[str], rates: Sequence[str], load: float) -> tuple[StreamOption, ...]:
     """The streams that `--source` and `--rate` name. Raises UsageError for names or rates that do not fit each other."""
     named: dict[str, str] = {}
-    for text in sources or ["dataset:"]:
+    for text in sources or [""]:
         match = _NAMED.fullmatch(text)
         name, spec = match.groups() if match else ("camera", text)
         if name in named:

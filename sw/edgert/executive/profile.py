@@ -86,7 +86,7 @@ def worst_case(accelerator: Accelerator, bundle: Bundle) -> tuple[int, str]:
     if accelerator.emulated:
         return wcet_ns, source
     frames = list(bundle.arrays("golden.npz")["frames"])
-    tries = []
+    tries: list[Times] = []
     while not tries or (len(tries) < ROUNDS and tries[-1].max_ns > ODD * tries[-1].p50_ns):
         tries.append(Times.of([_paused(accelerator, frames[i % len(frames)]) for i in range(PAUSED)]))
     longest_ns = min(t.max_ns for t in tries)

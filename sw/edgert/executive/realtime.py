@@ -71,15 +71,17 @@ def fifo(priority: int = PRIORITY) -> Measure:
 
 
 @contextmanager
-def urgent() -> Iterator[bool]:
-    """SCHED_FIFO for a while, for measurements as they will be; gives whether it was permitted."""
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
+def urgent(core: int) -> Iterator[bool]:
+    """SCHED_FIFO on `core` for a while, for measurements as it will be; gives whether SCHED_FIFO was permitted."""
+    before, cores = (os.sched_getscheduler(0), os.sched_getparam(0)), os.sched_getaffinity(0)
+    pin([core])
     taken = fifo().taken
     try:
         yield taken
     finally:
         if taken:
             os.sched_setscheduler(0, *before)
+        os.sched_setaffinity(0, cores)
 
 
 def nice(value: int = NICE) -> Measure:

@@ -48,9 +48,9 @@ class StageRunner:
             raise StageError(f"{name} cannot be loaded: {str(error).splitlines()[0]}") from None
         entry, result = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         if list(entry["shape"]) != [1, *shape] or entry["dtype"] is not np.int8:
-            raise StageError(f"{name} wants input {np.dtype(entry['dtype'])} {list(entry['shape'])}, not int8 {[1, *shape]}")
+            raise StageError(f"{name} wants input {np.dtype(entry['dtype'])} {entry['shape'].tolist()}, not int8 {[1, *shape]}")
         if list(result["shape"]) != [1, classes] or result["dtype"] not in (np.int8, np.float32):
-            raise StageError(f"{name} gives {np.dtype(result['dtype'])} {list(result['shape'])}, not int8 {[1, classes]}")
+            raise StageError(f"{name} gives {np.dtype(result['dtype'])} {result['shape'].tolist()}, not int8 {[1, classes]}")
         self._input, self._output = entry["index"], result["index"]
         scale, zero = result["quantization"] if result["dtype"] is np.int8 else (1.0, 0)
         self._scale, self._zero = np.float32(scale), np.float32(zero)
