@@ -146,7 +146,7 @@ def page(loads: Sequence[Load], found: Sequence[Check], setting: Mapping[str, st
     first, top = loads[0], loads[-1]
     mono, best = top.summaries["monolithic"]["all"], top.summaries["default"]["all"]
     title = "What imprecise computation buys"
-    verdict = (f"With {top.load:g} times more work than the CPU can do, a network that is all or nothing missed "
+    verdict = (f"With {top.load:g} times the work that the CPU can do, a network that is all or nothing missed "
                f"{percent(mono['miss_ratio'], 0)} of its frames. Split in two, the same network missed "
                f"{percent(best['miss_ratio'], 0) if best['missed'] else 'none of ' + format(best['captured'], ',')}, and was right in "
                f"{percent(best['accuracy'])} of all frames instead of {percent(mono['accuracy'])}.")
@@ -173,8 +173,8 @@ def _introduction(load: Load) -> list[str]:
         f"<p>A camera frame is worth something only until its deadline, here {deadline} after its capture. When frames come faster than "
         "a network can be run, the usual system falls behind: answers come too late, and a late answer is no answer.</p>",
         "<p>Imprecise computation splits the network. A small <b>mandatory</b> part (a ternary network, made for an FPGA) answers every "
-        "frame in time, by proof. <b>Optional</b> stages on the CPU make the answer better, and only as many of them are started as fit before the "
-        "deadline. Under overload the answers become a little less sure, and none is missing.</p>"]
+        "frame in time, by proof. <b>Optional</b> stages on the CPU make the answer better, and only as many of them are started as fit "
+        "before the deadline. Under overload the answers become a little less sure, and none is missing.</p>"]
     chosen = choose(load.live["default"], load.live["monolithic"])
     if chosen is None:
         return parts

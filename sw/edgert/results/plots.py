@@ -55,7 +55,9 @@ def trade(runs: Sequence[Entry], figure: str = "accuracy") -> str:
     shown = [run for run in runs if run.summary["all"][figure] is not None]
     worst = max([run.summary["all"]["miss_ratio_high"] or 0 for run in shown], default=0)
     least = min([run.summary["all"][f"{figure}_low"] for run in shown], default=0)
-    x = Scale(0, min(1.0, max(0.02, worst * 1.05)), left + 8, right)
+    largest = max([run.summary["all"]["miss_ratio"] or 0 for run in shown], default=0)
+    room = 2.5 if largest < 0.5 * worst else 1.05  # for the labels right of the dots, where all are on the left
+    x = Scale(0, min(1.0, max(0.02, worst * room)), left + 8, right)
     y = Scale(max(0.0, least - 0.05 * (1 - least)), 1, bottom - 8, top)
     for tick in y.ticks():
         canvas.line(left, y(tick), right, y(tick))
@@ -68,16 +70,14 @@ def trade(runs: Sequence[Entry], figure: str = "accuracy") -> str:
     canvas.text(4, 12, f"{figure} as published", "start", "label")
     middle = (left + right) / 2
     near = [run for run in shown if x(run.summary["all"]["miss_ratio"]) <= middle]
-    places: dict[str, float] = {}
-    for side in (near, [run for run in shown if run not in near]):  # labels right of what missed little, left of what missed much
-        wanted = [y(run.summary["all"][figure]) + 4 for run in side]
-        places.update(zip([run.name for run in side], spread(wanted, 17, top + 10, bottom - 8)))
-    for run in shown:
-        part, place = run.summary["all"], places[run.name]
+    wanted = [y(run.summary["all"][figure]) + 4 for run in shown]
+    places = spread(wanted, min(17, (bottom - top - 12) / max(1, len(shown))), top + 10, bottom - 8)
+    for run, place in zip(shown, places):  # labels right of what missed little, left of what missed much
+        part = run.summary["all"]
         px, py, step = x(part["miss_ratio"]), y(part[figure]), 1 if run in near else -1
         canvas.line(px, y(part[f"{figure}_low"]), px, y(part[f"{figure}_high"]), "whisker", run.colour)
         canvas.line(x(part["miss_ratio_low"]), py, x(part["miss_ratio_high"]), py, "whisker", run.colour)
-        start = max([x(r.summary["all"]["miss_ratio_high"]) for r in near], default=px) if run in near else x(part["miss_ratio_low"])
+        start = max(x(r.summary["all"]["miss_ratio_high"]) for r in near) if run in near else x(part["miss_ratio_low"])
         canvas.line(start + 3 * step, py, start + 26 * step, place - 4, "leader")
         canvas.circle(px, py, 5, run.colour, f"{run.name}: {figure} {percent(part[figure])}, missed {percent(part['miss_ratio'])}")
         canvas.text(start + 30 * step, place, run.name, "start" if run in near else "end", "strong", run.colour)
