@@ -90,7 +90,8 @@ class Engine:
         self._actions = actions = []
         for event in events:
             self._handlers[event.kind](event)
-        self._publish_due()
+        if self._timers and self._timers[0][0] <= now_ns:
+            self._publish_due()
         for resource, free in self._free.items():
             while free and (self._mandatory[resource] or self._optional[resource]) and self._start_one(resource, free):
                 pass

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .draws import draw_items, key_of, uniforms
 from .engine import NEVER_NS, Engine
-from .model import Event
+from .model import Event, Stream
 from .policies import make
 from .policies.base import Policy
 from .scenario import Scenario, Source
@@ -72,7 +72,8 @@ def simulate(scenario: Scenario, policy: Policy | str, seed: int = 0, frames: in
     run = _Run(scenario, engine, seed, frames, rows, log, progress)
     run.inject(faults)
     run.loop()
-    return Simulation(scenario.name, spec, seed, run.totals, run.table(), engine.now_ns, run.steps, engine.discarded,
+    totals = [world.totals(stream) for world, stream in zip(run.worlds, scenario.streams)]
+    return Simulation(scenario.name, spec, seed, totals, run.table(), engine.now_ns, run.steps, engine.discarded,
                       engine.policy_fault, run.busy_ns, run.latency)
 
 
@@ -105,7 +106,6 @@ class _Run:
             if key not in tables:
                 tables[key] = _Tables(source)
             self.worlds.append(_World(source, tables[key]))
-        self.totals = [world.totals for world in self.worlds]
 
     def inject(self, faults: Sequence[StageFault | ResourceFault]) -> None:
         """Plan faults. Raises ValueError for one that names nothing."""
@@ -191,30 +191,29 @@ class _Run:
         """Count a frame that was published, or missed (depth -1)."""
         arrival_ns, stream, number, release_ns, item, _ = frame
         world = self.worlds[stream]
-        totals = world.totals
-        confidence, worth, right = 0.0, 0.0, -1
         if depth >= 0:
-            totals.answered[depth] += 1
-            worth = world.worth[depth][item]
-            totals.utility += worth
-            right = world.right[depth][item]
-            totals.correct += right > 0
+            worth, right = world.worth[depth][item], world.right[depth][item]
+            world.answered[depth] += 1
+            world.utility += worth
+            if right > 0:
+                world.correct += 1
         else:
-            totals.missed += 1
-            completed_ns = -1
-            right = 0 if totals.labelled else -1
-        world.in_turn(number, depth < 0)
+            worth, right, completed_ns = 0.0, world.right_of_missed, -1
+            world.missed += 1
+        if depth >= 0 and number == world.turn and not world.run and not world.ahead:
+            world.turn = number + 1
+        else:
+            world.in_turn(number, depth < 0)
         if self.rows is None:
             if depth >= 0:
                 late_ns = now - release_ns
-                shift = max(0, late_ns.bit_length() - BUCKETS - 1)
-                bucket = (shift << BUCKETS) + (late_ns >> shift)
+                shift = late_ns.bit_length() - BUCKETS - 1
+                bucket = (shift << BUCKETS) + (late_ns >> shift) if shift > 0 else late_ns
                 self.latency[bucket] = self.latency.get(bucket, 0) + 1
             return
-        if depth >= 0:
-            confidence = world.confidence[depth][item]
         self.rows.append((stream, number, item, job, release_ns, arrival_ns, release_ns + world.deadline_ns, completed_ns,
-                          now if depth >= 0 else -1, depth, ANSWERED if depth >= 0 else MISSED, confidence, worth, right))
+                          now if depth >= 0 else -1, depth, ANSWERED if depth >= 0 else MISSED,
+                          world.confidence[depth][item] if depth >= 0 else 0.0, worth, right))
         if len(self.rows) >= CHUNK:
             self._flush()
 
@@ -283,31 +282,31 @@ class _Tables:
 class _World:
     """One stream's outcomes and counters."""
 
+    __slots__ = ("ahead", "answered", "confidence", "correct", "deadline_ns", "longest", "missed", "right", "right_of_missed", "run",
+                 "seen", "turn", "utility", "worth")
+
     def __init__(self, source: Source, tables: _Tables):
-        stream = source.stream
-        self.deadline_ns = stream.deadline_ns
+        self.deadline_ns = source.stream.deadline_ns
         self.confidence, self.worth, self.right, self.seen = tables.confidence, tables.worth, tables.right, tables.seen
-        self.totals = StreamTotals(stream.name, stream.weight, [0] * (stream.deepest + 1),
-                                   labelled=source.work.outcomes is not None)
-        self._turn = 0
-        self._run = 0
-        self._ahead: dict[int, bool] = {}
+        self.right_of_missed = -1 if source.work.outcomes is None else 0
+        self.answered = [0] * (source.stream.deepest + 1)
+        self.missed = self.correct = 0
+        self.utility = 0.0
+        self.turn = self.run = self.longest = 0  # the next frame in order, and the misses in a row before it
+        self.ahead: dict[int, bool] = {}  # later frames that closed before it
 
     def in_turn(self, frame: int, missed: bool) -> None:
         """Count misses in a row, in the order of frames, whatever the order they close in."""
-        if frame != self._turn:
-            self._ahead[frame] = missed
-            return
-        while True:
-            self._turn += 1
-            if not missed:
-                self._run = 0
-            else:
-                self._run += 1
-                self.totals.longest_misses = max(self.totals.longest_misses, self._run)
-            if self._turn not in self._ahead:
-                return
-            missed = self._ahead.pop(self._turn)
+        self.ahead[frame] = missed
+        while self.turn in self.ahead:
+            self.run = self.run + 1 if self.ahead.pop(self.turn) else 0
+            self.longest = max(self.longest, self.run)
+            self.turn += 1
+
+    def totals(self, stream: Stream) -> StreamTotals:
+        """The counters."""
+        return StreamTotals(stream.name, stream.weight, self.answered, self.missed, self.utility, self.correct,
+                            self.right_of_missed == 0, self.longest)
 
 
 def arrivals(sources: Sequence[Source], seed: int, frames: int) -> Iterator[list[_Frame]]:

@@ -109,3 +109,25 @@ def test_help_is_a_manual():
     text = run("--help")
     for part in ("EXAMPLES", "SCENARIOS", "EXIT CODES", *scenario.names()):
         assert part in text
+
+
+def test_admission_tells_the_engine_and_the_reader():
+    """A shared core: with its blocking limit the optional stages that are too long never start, and nothing is missed."""
+    found = figures("made-up", "--policy", "fifo-gated", "--frames", "200")
+    assert found["admission"]["answer"] == "certificate" and found["policies"][0]["missed"] == 0
+    assert figures("made-up", "--policy", "fifo-gated", "--frames", "200", "--load", "20")["admission"]["answer"] == "counter-example"
+
+
+def test_a_long_optional_stage_does_not_block_admitted_mandatory_work(tmp_path):
+    stage = '[[stream.stage]]\nname = "{}"\nresource = "cpu"\ntime = "{}ms"\n{}'
+    text = "[resources]\ncpu = 1\n"
+    for name, period, optional in (("slow", 100, 30), ("fast", 10, 3)):
+        text += f'[[stream]]\nname = "{name}"\nperiod = "{period}ms"\n' + stage.format(f"{name}-first", 4, "mandatory = true\n")
+        text += stage.format(f"{name}-second", optional, "") + "[stream.reward]\nprior = [0.5, 0.9]\n"
+    path = tmp_path / "core.toml"
+    path.write_text(text)
+    found = figures(str(path), "--policy", "fifo-gated", "--policy", "monolithic", "--frames", "300")
+    split, whole = found["policies"]
+    assert found["admission"]["answer"] == "certificate" and split["missed"] == 0 < whole["missed"]
+    direct = simulate(scenario.load(path), "fifo-gated", 0, 300)
+    assert direct.missed > 0  # without what admission found

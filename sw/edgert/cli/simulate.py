@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from imprecise.admission import RunAdmission
     from imprecise.scenario import Scenario, Workload
     from imprecise.simulation import Simulation
 
@@ -77,6 +78,7 @@ def simulate(
     """See MANUAL."""
     from imprecise import policies as known
     from imprecise import scenario as scenarios
+    from imprecise.admission import admit_run
     from imprecise.simulator import simulate as run
 
     from ..errors import UsageError
@@ -97,18 +99,22 @@ def simulate(
         world = world.on_validation() if validation else world
     except ValueError as error:
         raise UsageError(str(error), "") from None
+    admission = admit_run(world.streams, world.resources, world.guard_ns, 0, False, False)
+    options = _options(world, admission)
     results = []
     with _progress(len(specs) * frames, not as_json) as advance:
         for i, spec in enumerate(specs):
             tell = None if advance is None else lambda done, before=i * frames: advance(before + done)
+            own = options if known.make(spec).splits else {"blocking_ns": dict(world.blocking_ns)}
             try:
                 if record is not None:
-                    results.append(_recorded(record, overwrite, world, spec, seed, frames, bundles, {} if validation else labels, tell))
+                    known_labels = {} if validation else labels
+                    results.append(_recorded(record, overwrite, world, spec, seed, frames, own, admission, bundles, known_labels, tell))
                 else:
-                    results.append(run(world, spec, seed, frames, progress=tell))
+                    results.append(run(world, spec, seed, frames, options=own, progress=tell))
             except ValueError as error:  # a time beyond what can be counted
                 raise UsageError(f"{scenario}: {error}", "ask for fewer frames") from None
-    found = figures(world, results, seed, frames)
+    found = figures(world, results, seed, frames, admission)
     if as_json:
         typer.echo(json.dumps(found, indent=1, allow_nan=False))
     else:
@@ -149,7 +155,15 @@ def workload(name: str, bundles: dict[str, Any], labels: dict[str, Any]) -> Work
 # Figures --------------------------------------------------------------------------------------------------------------
 
 
-def figures(world: Scenario, results: Sequence[Simulation], seed: int, frames: int) -> dict[str, Any]:
+def _options(world: Scenario, admission: RunAdmission) -> dict[str, Any]:
+    """What the engine is told: what admission found, where the scenario does not limit optional stages further."""
+    options = admission.engine_options() if admission.admitted else {}
+    limits = dict(options.get("blocking_ns", {}))
+    options["blocking_ns"] = {**limits, **{name: min(ns, limits.get(name, ns)) for name, ns in world.blocking_ns.items()}}
+    return options
+
+
+def figures(world: Scenario, results: Sequence[Simulation], seed: int, frames: int, admission: RunAdmission) -> dict[str, Any]:
     """All figures of all policies, JSON types only; differences are to the first policy, on the same frames."""
     from ..results.compare import FIGURES, difference
     from ..results.summary import CONFIDENCE
@@ -166,7 +180,8 @@ def figures(world: Scenario, results: Sequence[Simulation], seed: int, frames: i
     return {"format": FORMAT, "scenario": world.name, "seed": seed, "frames": frames, "load": world.load, "streams": len(world.sources),
             "period_ns": [s.period_ns for s in world.streams], "deadline_ns": [s.deadline_ns for s in world.streams],
             "resources": dict(world.resources), "guard_ns": world.guard_ns, "duration_ns": max(r.end_ns for r in results),
-            "confidence": CONFIDENCE, "difference_confidence": confidence, "policies": rows}
+            "confidence": CONFIDENCE, "difference_confidence": confidence,
+            "admission": {"answer": admission.answer, "text": admission.text, "notes": list(admission.notes)}, "policies": rows}
 
 
 def _busy(world: Scenario, result: Simulation) -> dict[str, float]:
@@ -204,13 +219,19 @@ def show(found: dict[str, Any]) -> None:
     load = f", load {found['load']:g}" if found["load"] else ""
     console.print(f"{found['scenario']}: {streams} stream{'s' if streams != 1 else ''}{load}, {found['frames']:,} frames, "
                   f"{duration(found['duration_ns'])} of virtual time, seed {found['seed']}", style="bold")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for i, title in enumerate(("policy", "missed", "miss ratio", "utility", "accuracy", "depths", "p50", "p99")):
-        table.add_column(title, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i in (1, 5, 6, 7))
+    wide = console.width >= 110  # else intervals go below their figures, and some columns away
+    titles = ["policy", *(["missed"] if wide else []), "miss ratio", "utility", "accuracy", "depths", "p50", "p99"]
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2 if wide else 1, 0, 0))
+    for title in titles:
+        table.add_column(title, justify="left" if title == "policy" else "right", overflow="fold", no_wrap=title != "policy")
     for row in found["policies"]:
         shares = " ".join(f"{100 * n / max(1, row['captured']):.0f}" for n in row["answered_by_depth"].values())
-        table.add_row(row["policy"], f"{row['missed']:,}", interval(row, "miss_ratio"), interval(row, "utility"), interval(row, "accuracy"),
-                      f"{shares} %", latency(row["latency_p50_ns"]), latency(row["latency_p99_ns"]))
+        cells = {"policy": row["policy"], "missed": f"{row['missed']:,}", "depths": f"{shares} %",
+                 "p50": latency(row["latency_p50_ns"]), "p99": latency(row["latency_p99_ns"])}
+        for name in ("miss_ratio", "utility", "accuracy"):
+            text = interval(row, name)
+            cells[name.replace("_", " ")] = text if wide else text.partition(" [")[0] if name == "accuracy" else text.replace(" [", "\n[")
+        table.add_row(*(cells[title] for title in titles))
     console.print(table)
     first = found["policies"][0]["policy"]
     for row in found["policies"]:
@@ -218,6 +239,9 @@ def show(found: dict[str, Any]) -> None:
             console.print(sentence(first, {"name": row["policy"], "equivalence": None, **row["against_first"]}))
         if row["policy_fault"]:
             console.print(f"{row['policy']} was switched off: {row['policy_fault']}", style="red")
+    console.print(f"Admission of the mandatory parts, for policies that split the work: {found['admission']['answer']}: {found['admission']['text']}.")
+    for note in found["admission"]["notes"]:
+        console.print(note)
     console.print(f"Intervals: {100 * found['confidence']:.0f} %, from blocks of frames in time.", style="dim")
 
 
@@ -238,8 +262,9 @@ def _progress(total: int, wanted: bool) -> Iterator[Callable[[int], None] | None
 # The run record -------------------------------------------------------------------------------------------------------
 
 
-def _recorded(path: Path, overwrite: bool, world: Scenario, spec: str, seed: int, frames: int, bundles: dict[str, Any],
-              labels: dict[str, Any], progress: Callable[[int], None] | None) -> Simulation:
+def _recorded(path: Path, overwrite: bool, world: Scenario, spec: str, seed: int, frames: int, options: dict[str, Any],
+              admission: RunAdmission, bundles: dict[str, Any], labels: dict[str, Any],
+              progress: Callable[[int], None] | None) -> Simulation:
     """Simulate one policy and write its run record as it goes."""
     import datetime
 
@@ -271,13 +296,13 @@ def _recorded(path: Path, overwrite: bool, world: Scenario, spec: str, seed: int
     meta = {"kind": "simulated", "edgert": __version__, "argv": sys.argv[1:], "bundle": bundle and bundle.name,
             "model_id": bundle and bundle.model_id, "policy": spec, "accelerator": "simulated", "emulated": False, "load": world.load,
             "seed": seed, "deadline_ns": world.streams[0].deadline_ns, "guard_ns": world.guard_ns, "resources": dict(world.resources),
-            "admission": None, "machine": {}, "streams": streams, "scenario": world.name,
+            "admission": admission.to_dict(), "machine": {}, "streams": streams, "scenario": world.name,
             "started_utc": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
-            "engine": describe(world.streams, world.resources, spec, world.guard_ns, {"blocking_ns": world.blocking_ns})}
+            "engine": describe(world.streams, world.resources, spec, world.guard_ns, options)}
     with RecordWriter(path, overwrite) as writer:
         for key, value in meta.items():
             writer.meta(key, value)
-        result = run(world, spec, seed, frames, log=Recorded(writer), progress=progress)
+        result = run(world, spec, seed, frames, log=Recorded(writer), options=options, progress=progress)
         assert result.frames is not None
         of_stream = [labels.get(s.stages[0].name) for s in world.streams]
         for row in result.frames.tolist():
