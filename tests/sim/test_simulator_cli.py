@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 from edgert.cli import simulate as command
-from edgert.errors import UsageError
+from edgert.errors import BundleError, UsageError
 from imprecise import scenario
+from imprecise.model import Curve, Reward, Stage
 from imprecise.simulator import simulate
 from typer.testing import CliRunner
 
@@ -131,3 +132,64 @@ def test_a_long_optional_stage_does_not_block_admitted_mandatory_work(tmp_path):
     assert found["admission"]["answer"] == "certificate" and split["missed"] == 0 < whole["missed"]
     direct = simulate(scenario.load(path), "fifo-gated", 0, 300)
     assert direct.missed > 0  # without what admission found
+
+
+class SmallBundle:
+    """What `edgert.bundle.load` gives, as far as a simulation reads it: two depths; pictures 0, 1, 2 with labels 5, 6, 7."""
+
+    name, model_id = "small", "abc"
+    reward = Reward((Curve((0.0, 1.0), (0.5, 1.0)),) * 2, {(0, 1): Curve((0.0, 1.0), (0.5, 1.0))})
+
+    def __init__(self, without: str = "") -> None:
+        factors = {"p50_ns": 1.0, "p90_ns": 1.1, "p99_ns": 1.2, "max_ns": 1.3}
+        self.timing = {"stages": {stage: {key: int(ms * 10**6 * factor) for key, factor in factors.items()}
+                                  for stage, ms in (("mandatory", 1), ("stage1", 5))}}
+        outcomes = {"confidence": np.array([[0.2, 0.9], [0.5, 0.6], [0.9, 1.0]]), "correct": np.array([[0, 1], [1, 0], [1, 1]], bool)}
+        self.contents = {"outcomes.npz": outcomes, "validation.npz": {key: rows[:2] for key, rows in outcomes.items()},
+                         "frames.npz": {"labels": np.array([5, 6, 7], np.uint8)}}
+        self.contents.pop(without, None)
+
+    def arrays(self, file: str) -> dict:
+        if file not in self.contents:
+            raise BundleError(f"bundle {self.name!r} has no {file}")
+        return self.contents[file]
+
+    def stages(self) -> tuple[Stage, ...]:
+        return Stage("small/mandatory", "fpga", True, 2 * 10**6, 10**6), Stage("small/stage1", "cpu", False, 9 * 10**6, 5 * 10**6)
+
+
+@pytest.fixture
+def small_scenario(tmp_path):
+    """One stream of the bundle."""
+    path = tmp_path / "small.toml"
+    path.write_text('[resources]\nfpga = 1\ncpu = 1\n[[stream]]\nname = "s"\nrate = 50\nbundle = "small"\n')
+    return path
+
+
+def test_a_bundle_is_simulated_with_its_times_outcomes_and_labels(small_scenario, tmp_path, monkeypatch):
+    from edgert.results.record import Run
+
+    monkeypatch.setattr("edgert.bundle.load", lambda name: SmallBundle())
+    record = tmp_path / "b.db"
+    run(str(small_scenario), "--policy", "fifo-gated", "--frames", "200", "--record", str(record))
+    with Run(record) as found:
+        frames, stages = found.frames, found.stages
+        assert (found.meta["bundle"], found.meta["streams"][0]["source"]) == ("small", "dataset:small")
+        assert set(frames["depth"]) == {1} and frames["label"].tolist() == [5 + item for item in frames["item"]]
+        assert frames["correct"].tolist() == [(1, 0, 1)[item] for item in frames["item"]]
+        assert frames["utility"] == pytest.approx([0.5 + 0.5 * (0.9, 0.6, 1.0)[item] for item in frames["item"]])
+        took = (stages["end_ns"] - stages["start_ns"])[stages["stage"] == "small/stage1"]
+        assert len(took) == 200 and took.min() == 5_000_000 and took.max() <= 6_500_000
+        assert np.median(took) == pytest.approx(5_000_000, rel=0.01) and (took > 5_500_000).mean() == pytest.approx(0.1, abs=0.06)
+    heavy = figures(str(small_scenario), "--policy", "mandatory-only", "--validation", "--frames", "200")["policies"][0]
+    assert 0.6 < heavy["utility"] < 0.75  # pictures 0 and 1 alone: 0.6 and 0.75
+
+
+@pytest.mark.parametrize(("missing", "option", "error", "expected"), [
+    ("outcomes.npz", "--json", BundleError, "has no outcomes.npz"),
+    ("validation.npz", "--validation", UsageError, "no validation outcomes"),
+])
+def test_a_bundle_without_outcomes_is_refused(small_scenario, monkeypatch, missing, option, error, expected):
+    monkeypatch.setattr("edgert.bundle.load", lambda name: SmallBundle(missing))
+    with pytest.raises(error, match=expected):
+        run(str(small_scenario), option)

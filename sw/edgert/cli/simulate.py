@@ -239,8 +239,9 @@ def show(found: dict[str, Any]) -> None:
             console.print(sentence(first, {"name": row["policy"], "equivalence": None, **row["against_first"]}))
         if row["policy_fault"]:
             console.print(f"{row['policy']} was switched off: {row['policy_fault']}", style="red")
-    console.print(f"Admission of the mandatory parts, for policies that split the work: {found['admission']['answer']}: {found['admission']['text']}.")
-    for note in found["admission"]["notes"]:
+    admission = found["admission"]
+    console.print(f"Admission of the mandatory parts, for policies that split the work: {admission['answer']}: {admission['text']}.")
+    for note in admission["notes"]:
         console.print(note)
     console.print(f"Intervals: {100 * found['confidence']:.0f} %, from blocks of frames in time.", style="dim")
 
