@@ -56,7 +56,7 @@ def _inject(path: Path, number: int) -> None:
 def _run(bundle, faulty, tmp_path, number, until, **environment):
     """Let `number` calls fail in the middle of a run, wait for the counter `until`, and 20 frames more; counters and frames."""
     faults = tmp_path / "faults"
-    with Live(bundle, tmp_path / "run.db", "--rate", "20", "--accelerator", "faulty", extra_path=faulty, FAULT_FILE=str(faults),
+    with Live(bundle, tmp_path / "run.db", "--rate", "50", "--accelerator", "faulty", extra_path=faulty, FAULT_FILE=str(faults),
               **environment) as live:
         live.wait_frames(10)
         _inject(faults, number)

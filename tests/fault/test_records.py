@@ -39,7 +39,7 @@ def test_another_file_is_not_replaced(bundle, tmp_path):
 
 
 def test_when_the_disk_is_full_the_run_goes_on_and_counts_what_is_lost(bundle, tmp_path):
-    with Live(bundle, tmp_path / "run.db", "--rate", "400", "--duration", "4s", policy="mandatory-only") as live:
+    with Live(bundle, tmp_path / "run.db", "--rate", "800", "--duration", "2s", policy="mandatory-only") as live:
         live.wait_frames(20)
         (writer,) = live.helpers()["writer"]
         # a file size limit stands for the disk: a megabyte is kept free for the counters, so hardly a frame fits

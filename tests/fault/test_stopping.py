@@ -22,7 +22,7 @@ def test_a_signal_finishes_frames_in_hand_and_closes_the_record(bundle, tmp_path
 def test_without_a_duration_stopping_is_the_ordinary_end(bundle, tmp_path):
     with Live(bundle, tmp_path / "run.db", "--rate", "60") as live:
         live.wait_frames(10)
-        assert live.finish(signal.SIGINT) == 0, live.err
+        assert live.finish(signal.SIGHUP) == 0, live.err
         check_record(live.record)
 
 

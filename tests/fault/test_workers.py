@@ -4,6 +4,9 @@ import os
 import signal
 import time
 
+import pytest
+from edgert.errors import EdgertError
+from edgert.executive.pool import Pool
 from edgert.results.record import Run
 from live_runs import PATIENCE_S, Live, check_record
 
@@ -68,3 +71,14 @@ def test_without_the_nursery_the_mandatory_answers_go_on(bundle, tmp_path):
             later = run.frames[run.frames["release_ns"] > at_ns + 100_000_000]
             assert (later["depth"] <= 0).all() and (later["status"] == "answered").sum() > 0
         live.assert_nothing_left()
+
+
+def test_a_worker_that_dies_as_it_starts_is_told_at_once(tmp_path, monkeypatch):
+    fake = tmp_path / "ai_edge_litert"
+    fake.mkdir()
+    (fake / "__init__.py").write_text("")
+    (fake / "interpreter.py").write_text("import os\nclass Interpreter:\n    def __init__(self, **_):\n        os.abort()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pool = Pool([("stage1", b"")], (2, 2, 1), 3, [[min(os.sched_getaffinity(0))]])
+    with pytest.raises(EdgertError, match=f"signal {signal.SIGABRT.value}"):
+        pool.start()

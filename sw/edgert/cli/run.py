@@ -51,7 +51,7 @@ ADMISSION. Before the start the mandatory parts are proven in time from their wo
 code 3) with the reason and the least deadline that would be admitted; --best-effort runs all the same and says so. Each assumption
 of the proof is watched, and its violations are counted in the summary.
 
-STOPPING. --duration ends the run; so do SIGINT (Ctrl-C) and SIGTERM: the frames in hand are finished, the record is closed, the
+STOPPING. --duration ends the run; so do SIGINT (Ctrl-C), SIGTERM and SIGHUP: the frames in hand are finished, the record is closed, the
 summary is printed. After `kill -9` the record is readable up to the last finished frame, and no process stays behind.
 
 REAL TIME. Where the machine permits it the dispatcher takes SCHED_FIFO, a core of its own and locked memory, and the workers nice
@@ -64,8 +64,8 @@ EXIT CODES
   3    it could not run, or was not admitted
   4    it ran, but its figures do not count (INVALID: an emulated
        accelerator was late in more than 0.1 % of the frames)
-  130  SIGINT, 143 SIGTERM: stopped before --duration was over; the record
-       is complete up to there
+  130  SIGINT, 143 SIGTERM, 129 SIGHUP: stopped before --duration was over;
+       the record is complete up to there
 """
 
 

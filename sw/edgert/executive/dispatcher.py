@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 GIVE_UP_TIMES, GIVE_UP_LEAST_NS = 10, 100_000_000  # a stage is given up after 10 times its usual duration, not before 100 ms
 STATE_EVERY_NS = 1_000_000_000  # how often assumptions and counters go to the record, for a run that is killed
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FPGA, CPU = "fpga", "cpu"
 
 
@@ -96,7 +97,7 @@ class Dispatcher:
         self._end_ns = end_ns
         self._signal_fd, wake_fd = os.pipe2(os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_fd, warn_on_full_buffer=False)
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._stop) for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN}
         state_ns = time.monotonic_ns() + STATE_EVERY_NS
         try:
             while self._open or self._running or self._pending or self._next_release_ns() != NEVER_NS:

@@ -260,5 +260,6 @@ def _invalid(mandatory: MandatoryEngine, frames: int) -> str:
 def _undo_realtime(scheduling: tuple[int, os.sched_param]) -> None:
     """What comes after a run is not in time: usual priority, collector on."""
     os.sched_setscheduler(0, *scheduling)
+    realtime.unlock_memory()
     gc.enable()
     gc.unfreeze()

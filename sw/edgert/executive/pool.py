@@ -197,6 +197,11 @@ class Pool:
                     self._down(index, time.monotonic_ns(), ended)
                 return
             message, _ = wire.unpack(data)
+            if message.kind == wire.DIED and self._units[message.unit].generation == 0:
+                self.close()
+                how = f"signal {-code}" if (code := os.waitstatus_to_exitcode(message.job)) < 0 else f"exit code {code}"
+                raise EdgertError(f"a refinement worker died as it started ({how})",
+                                  "edgert doctor checks the runtime; EDGERT_DEBUG=1 shows more")
             if message.kind == wire.DIED and message.generation == self._units[message.unit].generation:
                 self._down(message.unit, time.monotonic_ns(), ended)
 

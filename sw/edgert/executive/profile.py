@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LEAST, MOST = 20, 300  # frames a stage is measured on
 BUDGET_NS = 300_000_000  # and no longer than this a stage
-PAUSED, PAUSE_S = 60, 0.004
+PAUSED, PAUSE_S = 40, 0.003
 ROUNDS, ODD = 3, 10  # a longest time above ODD times the usual one is measured again: the machine stalled, another assumption
 OWN_LIMIT_S = 10.0  # no inference of a self-timed run may take longer
 

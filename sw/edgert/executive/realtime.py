@@ -99,6 +99,11 @@ def lock_memory() -> Measure:
     return measure if measure.taken else Measure("mlockall", False, f"{measure.detail}: raise it with `ulimit -l unlimited`")
 
 
+def unlock_memory() -> None:
+    """Undo `lock_memory`."""
+    _libc().munlockall()
+
+
 def timer_slack() -> Measure:
     """Timers without the usual 50 us of slack (SCHED_FIFO has none)."""
     return _call("timer slack", "1 ns", "prctl", _PR_SET_TIMERSLACK, 1, 0, 0, 0)

@@ -4,8 +4,8 @@ It runs on the dispatcher's core, where permitted one real-time priority above i
 virtual machine, firmware, the kernel) and not the dispatcher's own work: evidence that "the machine stalled", and no excuse.
 Without real-time priority both wait for whatever else runs there.
 
-Started as `python -m edgert.executive.witness PARENT RING STOP CORE PRIORITY LIMIT_NS` (RING, STOP: inherited files); PRIORITY 0
-leaves the usual scheduling. Ends with its parent, or when STOP closes, and then leaves its counters in the ring.
+Started as `python -m edgert.executive.witness PARENT RING STOP CORE PRIORITY LIMIT_NS STALL COUNTER` (RING, STOP: inherited files;
+STALL, COUNTER: kinds of record); PRIORITY 0 leaves the usual scheduling. Ends with its parent, or when STOP closes, and then leaves its counters in the ring.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import subprocess
 import sys
 import time
 
+from ..results.ring import Ring
 from . import realtime
-from .pool import helper_environment
 
 PERIOD_NS = 1_000_000
 _CLOCK_MONOTONIC, _TIMER_ABSTIME = 1, 1
@@ -41,9 +41,12 @@ class WitnessProcess:
     """
 
     def __init__(self, ring_fd: int, core: int, priority: int, limit_ns: int):
+        from ..results.record import COUNTER, STALL  # not in the witness itself: NumPy and SQLite are no use to it
+        from .pool import helper_environment
+
         self._stop, theirs = socket.socketpair()
         stop = theirs.fileno()
-        numbers = [os.getpid(), ring_fd, stop, core, priority, limit_ns]
+        numbers = [os.getpid(), ring_fd, stop, core, priority, limit_ns, STALL, COUNTER]
         self._process = subprocess.Popen([sys.executable, "-m", __name__, *map(str, numbers)], pass_fds=[ring_fd, stop],
                                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
                                          env=helper_environment())
@@ -76,14 +79,11 @@ def run_delay_ns() -> int:
 
 def main(arguments: list[str]) -> None:
     """Entry point of the process."""
-    parent, ring_fd, stop, core, priority, limit_ns = (int(a) for a in arguments)
+    parent, ring_fd, stop, core, priority, limit_ns, stall_kind, counter_kind = (int(a) for a in arguments)
     realtime.die_with_parent(parent)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    from ..results.record import RingRecorder
-    from ..results.ring import Ring
-
-    recorder = RingRecorder(Ring(ring_fd))
+    ring = Ring(ring_fd)
     realtime.pin([core])
     realtime.lock_memory()
     realtime.timer_slack()
@@ -106,12 +106,12 @@ def main(arguments: list[str]) -> None:
         worst_ns = max(worst_ns, late_ns)
         if late_ns > limit_ns:
             stalls += 1
-            recorder.stall(now_ns, late_ns, "witness")
+            ring.put(stall_kind, (now_ns, late_ns, "witness"))
         next_ns += PERIOD_NS
         if next_ns <= now_ns:  # periods slept through are one stall, not many
             next_ns = now_ns + PERIOD_NS
     for name, value in (("samples", samples), ("stalls", stalls), ("worst_ns", worst_ns), ("run_delay_ns", run_delay_ns() - delay_ns)):
-        recorder.counter(f"witness_{name}", value)
+        ring.put(counter_kind, (f"witness_{name}", value))
 
 
 if __name__ == "__main__":
