@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 LOADS = (1.5, 3.0)
 DEADLINES = ("33ms", "50ms", "66ms", "100ms", "200ms", "400ms")  # the first that half of is enough to refine one frame
-SECONDS, QUICK_SECONDS, PROBE_SECONDS = 8.0, 3.0, 2.0
+SECONDS, QUICK_SECONDS, PROBE_SECONDS = 7.0, 3.0, 2.0
 
 MANUAL = """What imprecise computation buys, in about two minutes: five policies live at two loads, and one page that explains them.
 
@@ -27,7 +27,7 @@ MANUAL = """What imprecise computation buys, in about two minutes: five policies
 WHAT IT DOES
   1. Measures this machine and makes as many streams of labelled pictures as would take 1.5 times, and 3 times, the CPU given to refine
      every frame. Streams, rates, deadline and frames are then the same for all policies.
-  2. Runs live, 8 seconds each: monolithic (all or nothing, as most systems are), mandatory-only, fifo-gated, threshold (tuned on
+  2. Runs live, 7 seconds each: monolithic (all or nothing, as most systems are), mandatory-only, fifo-gated, threshold (tuned on
      validation pictures), and the default policy.
   3. Simulates each of these runs: same engine, same frames, the durations that were recorded.
   4. Writes DIR/report.html, and prints which of the expected orderings were shown. The records stay in DIR for report, compare, replay.
@@ -45,7 +45,7 @@ EXIT CODES
 def demo(
     out: Path = typer.Option(Path("runs/demo"), "--out", metavar="DIR", help="Where records and report.html go."),
     bundle: str = typer.Option("fashion", "--bundle", help="A bundle of the zoo by name, or the directory of one."),
-    quick: bool = typer.Option(False, "--quick", help="3 seconds a run instead of 8: under a minute, with wider intervals."),
+    quick: bool = typer.Option(False, "--quick", help="3 seconds a run instead of 7: under a minute, with wider intervals."),
     accelerator: str = typer.Option("auto", "--accelerator", help="Engine of the mandatory network, as in edgert run."),
     seed: int = typer.Option(0, "--seed", help="Which pictures are drawn, and the phases of the streams."),
 ) -> None:

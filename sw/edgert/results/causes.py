@@ -160,7 +160,9 @@ class _Judge:
             if late > allowed:  # a data set is always ready: where it is late, the dispatcher was
                 part = "unexplained" if self.live and self.view.streams[stream].source.startswith("dataset:") else "source"
                 parts[part] += late - allowed
-                facts[part] = f"it was seen {duration(seen - release)} after its capture, {duration(jitter)} allowed"
+                facts[part] = f"it was seen {duration(arrival - release)} after its capture, {duration(jitter)} allowed"
+                if part == "unexplained" and self.alone.overlap(release, seen):
+                    facts[part] += f"; {self._alone_text(release, seen)}"
         at, last = seen, None
         for i in self.of_job.get(job, ()):
             start, end = self.starts[i], self.ends[i]
@@ -202,8 +204,7 @@ class _Judge:
             waited = facts.get("queueing")
             facts["queueing"] = (waited + ", " if waited else "") + f"{name} waited {duration(busy)} for {resource or 'its turn'}"
         if end - start - stalled - busy > 0:
-            late = max((b - a for a, b in self.alone.original(start, end)), default=0)
-            why = f"the dispatcher woke up {duration(late)} late, which the witness did not see" if late else "with nothing in its way"
+            why = self._alone_text(start, end) if self.alone.overlap(start, end) else "with nothing in its way"
             facts.setdefault("unexplained", f"{name} waited {duration(end - start - stalled - busy)}, {why}")
 
     def _run(self, parts: dict[str, int], facts: dict[str, str], i: int, stream: int, start: int, end: int) -> None:
@@ -238,6 +239,10 @@ class _Judge:
         kinds = {resource, "fpga"} if self.live else {resource}
         spans = _merge(span for kind in kinds if kind in self.busy for span in self.busy[kind].within(start, end))
         return sum(b - a - self.stalls.overlap(a, b) for a, b in spans)
+
+    def _alone_text(self, start: int, end: int) -> str:
+        late = max(b - a for a, b in self.alone.original(start, end))
+        return f"the dispatcher woke up {duration(late)} late, which the witness did not see"
 
     def _stall_text(self, start: int, end: int, release: int) -> str:
         spans = self.stalls.original(start, end)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 TEXTS = {"unknown": "unknown", "machine_stall": "machine stall", "accelerator": "accelerator", "overrun": "overrun",
          "source": "source", "queueing": "queueing"}  # causes of a miss
-SHOWN = 8  # misses listed in a terminal; JSON has all
+SHOWN, ASSUMPTIONS = 8, 8  # misses and assumptions listed in a terminal; JSON has all
 
 
 def duration(value_ns: float) -> str:
@@ -92,7 +92,7 @@ def renderable(summary: Mapping[str, Any]) -> RenderableType:
     if summary["assumptions"]:
         parts.append(_assumptions(summary))
     parts += [Text(line) for line in _misses(summary)]
-    counters = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary["counters"].items())
+    counters = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in summary["counters"].items() if value)
     parts.append(Text(("VALID" if state["valid"] else "INVALID") + (f"; {counters}" if counters else ""), style="dim"))
     return Group(*parts)
 
@@ -147,10 +147,15 @@ def _latencies(summary: Mapping[str, Any]) -> Table:
 
 def _assumptions(summary: Mapping[str, Any]) -> Table:
     table = _table("Assumptions", "assumption", "limit", "checked", "violated", "worst")
-    for row in summary["assumptions"]:
+    found = summary["assumptions"]
+    shown = found if len(found) <= ASSUMPTIONS else [row for i, row in enumerate(found) if row["violations"] or i < ASSUMPTIONS // 2]
+    for row in shown:
         broken = row["violations"]
         table.add_row(Text(f"{row['name']}: {row['text']}"), duration(row["limit_ns"]), f"{row['checked']:,}",
                       Text(f"{broken:,}", style="red" if broken else ""), duration(row["worst_ns"]))
+    if len(found) > len(shown):
+        checked = sum(row["checked"] for row in found if row not in shown)
+        table.add_row(f"{len(found) - len(shown)} more, all in --json", "", f"{checked:,}", "0", "")
     return table
 
 
