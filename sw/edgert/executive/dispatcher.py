@@ -154,8 +154,8 @@ class Dispatcher:
         return time.monotonic_ns() if events else now_ns, events
 
     def _seen(self, at_ns: int, now_ns: int) -> None:
-        """Watch how late something is handled; while a stage runs in line everything waits for it, and that is allowed for."""
-        late_ns = now_ns - max(at_ns, self._busy_until_ns)
+        """Watch how late what is due at `at_ns` is handled; while a stage runs in line everything waits for it, which is allowed for."""
+        late_ns = max(0, now_ns - max(at_ns, self._busy_until_ns))
         self.watch.check("preempt", "", late_ns)
         if not self.watch.check("wake-up", "", late_ns):
             self.recorder.stall(now_ns, late_ns, "dispatcher")
@@ -253,6 +253,7 @@ class Dispatcher:
         unit = (FPGA, action.unit)
         event = Event("done", 0, job=action.job, stage=action.stage, resource=FPGA, unit=action.unit)
         begin_ns = time.monotonic_ns()
+        self._seen(start_ns, begin_ns)
         try:
             logits = self.mandatory.infer(frame.pixels, frame.release_ns + frame.feed.deadline_ns)
         except AcceleratorError:
@@ -291,6 +292,9 @@ class Dispatcher:
         frame = self._open.pop(action.job)
         frame.closed = True
         deadline_ns = frame.release_ns + frame.feed.deadline_ns
+        due_ns = max(deadline_ns - self.engine.guard_ns, frame.completed_ns)
+        if action.depth >= 0 and at_ns > due_ns:
+            self._seen(due_ns, at_ns)  # deciding is part of handling: a stall in the middle of it shows here
         answered = action.kind == "publish" and at_ns <= deadline_ns
         if answered:
             self.counts["answered"] += 1

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..sources.base import Source
 
 WAKE_LIMIT_NS = 1_000_000  # the dispatcher wakes no later than this: an assumption, watched
+WITNESS_LIMIT_NS = 250_000  # looking once a millisecond, the witness then sees any stall longer than 1.25 ms
 LEAD_NS = 100_000_000  # between the last preparation and the first frame
 RING_BYTES, WITNESS_RING_BYTES = 16 << 20, 1 << 20
 
@@ -226,7 +227,7 @@ def run(given: Options, say: Callable[[str], None]) -> Outcome:
         for index, note in enumerate(ready.pool.notes() if ready.pool else []):
             say(f"worker {index} {note}")
         priority = realtime.PRIORITY + 1 if any(m.name == "SCHED_FIFO" and m.taken for m in measures) else 0
-        witness = WitnessProcess(witness_ring.fd, ready.core, priority, WAKE_LIMIT_NS)
+        witness = WitnessProcess(witness_ring.fd, ready.core, priority, WITNESS_LIMIT_NS if priority else WAKE_LIMIT_NS)
         if not witness.started:
             say("the witness did not start: stalls are seen by the dispatcher only")
         recorder = RingRecorder(ring)
