@@ -128,10 +128,17 @@ def test_another_stream_changes_nothing_for_the_others():
 
 
 def test_draws_do_not_depend_on_how_they_are_cut_into_chunks(monkeypatch):
-    world = cameras()
-    before = simulate(world, "depth-dp", 3, 500).frames
-    monkeypatch.setattr(simulator, "CHUNK", 7)
-    assert simulate(world, "depth-dp", 3, 500).frames.tolist() == before.tolist()
+    """Nor does the order of frames that are seen at one instant, by (stream, frame)."""
+    bursts = tuple(t for t in range(0, 4000, 40) for _ in range(5))
+    tied = tuple(source(f"s{i}", Releases(bursts), (Empirical((2, 3)), Constant(4), Constant(4)), deadline_ns=90) for i in range(2))
+    worlds = [cameras(), Scenario("tied", tied, {"fpga": 1, "cpu": 2})]
+    before = [simulate(world, "depth-dp", 3, 500).frames for world in worlds]
+    for size in (3, 7, 64):
+        monkeypatch.setattr(simulator, "CHUNK", size)
+        for world, frames in zip(worlds, before):
+            assert simulate(world, "depth-dp", 3, 500).frames.tolist() == frames.tolist()
+    order = before[1][["arrival_ns", "stream", "frame"]].tolist()
+    assert order == sorted(order)
 
 
 def test_the_seed_decides_everything():
