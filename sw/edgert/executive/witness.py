@@ -5,7 +5,8 @@ virtual machine, firmware, the kernel) and not the dispatcher's own work: eviden
 Without real-time priority both wait for whatever else runs there.
 
 Started as `python -m edgert.executive.witness PARENT RING STOP CORE PRIORITY LIMIT_NS STALL COUNTER` (RING, STOP: inherited files;
-STALL, COUNTER: kinds of record); PRIORITY 0 leaves the usual scheduling. Ends with its parent, or when STOP closes, and then leaves its counters in the ring.
+STALL, COUNTER: kinds of record); PRIORITY 0 leaves the usual scheduling. Ends with its parent, or when STOP closes, and then leaves
+its counters in the ring.
 """
 
 from __future__ import annotations
