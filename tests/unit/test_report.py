@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from html import unescape
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from edgert.results import compare, demo, plots, report, svg, timeline, view
 from edgert.results.summary import summarise
 
 MS = run_records.MS
+SUMMARIES = {}  # by path, made once
 POLICIES = ("monolithic", "mandatory-only", "fifo-gated", "threshold", "depth-dp")
 
 
@@ -97,7 +99,7 @@ def test_spread_keeps_order_and_gaps_within_bounds():
         wanted = list(rng.uniform(0, 100, rng.integers(1, 8)))
         placed = svg.spread(wanted, 10, 0, 100)
         ordered = [p for _, p in sorted(zip(wanted, placed))]
-        assert all(b - a >= 10 - 1e-9 for a, b in zip(ordered, ordered[1:]))
+        assert all(b - a >= 10 - 1e-9 for a, b in pairwise(ordered))
         assert min(placed) >= -1e-9 and max(placed) <= 100 + 1e-9
     assert svg.spread([10, 50], 10, 0, 100) == [10, 50]
 
@@ -119,7 +121,8 @@ def test_the_page_has_the_verdict_before_any_table_and_needs_nothing_from_outsid
 
 def test_names_from_a_record_are_escaped(tmp_path):
     path = run_records.make(tmp_path / "r.db", "fifo-gated", seconds=0.5, stall=(200 * MS, 60 * MS),
-                            meta={"bundle": "<script>alert(1)</script>", "machine": {"cpu": "<b>&"}, "accelerator": "<i>", "emulated": True})
+                            meta={"bundle": "<script>alert(1)</script>", "machine": {"cpu": "<b>&"}, "accelerator": "<i>",
+                                  "emulated": True})
     db = sqlite3.connect(path)
     db.execute("update frames set stream = '<img>' where stream = 'cam0'")
     text = db.execute("select value from meta where key = 'streams'").fetchone()[0].replace("cam0", "<img>")
@@ -142,7 +145,10 @@ def test_an_invalid_run_says_so_on_top(tmp_path):
 def load_of(views, **changed):
     live = dict(zip(demo.NAMES, views), **changed)
     full = np.array([run_records.REWARD.utility(2, 1.0)] * 2000)
-    return demo.Load(3.0, live, {name: v for name, v in live.items()}, full)
+    known = {name: SUMMARIES[v.path] for name, v in live.items() if v.path in SUMMARIES}
+    load = demo.Load(3.0, live, dict(live), full, known)
+    SUMMARIES.update({v.path: load.summaries[name] for name, v in live.items()})
+    return load
 
 
 def test_the_checks_hold_on_runs_that_show_them(views):
@@ -169,7 +175,8 @@ def test_each_check_fails_where_its_ordering_does_not_hold(views, tmp_path):
 def test_recovery_is_0_for_mandatory_only_and_1_for_full_refinement(views):
     load = load_of(views)
     assert demo.recovery(load, "mandatory-only").estimate == 0
-    everything = view.View(**{**vars(views[4]), "frames": {**views[4].frames, "utility": np.full(len(views[4].frames["frame"]), load.full[0])}})
+    everything = view.View(**{**vars(views[4]), "frames": {**views[4].frames, "utility": np.full(len(views[4].frames["frame"]),
+                                                                                                 load.full[0])}})
     assert demo.recovery(load_of(views, default=everything)).estimate == pytest.approx(1)
     half = (views[1].frames["utility"] + load.full[0]) / 2
     middle = view.View(**{**vars(views[4]), "frames": {**views[4].frames, "utility": half}})

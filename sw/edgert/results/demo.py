@@ -34,7 +34,10 @@ class Check:
 
 @dataclass
 class Load:
-    """All runs at one load, by the names of `NAMES`. `full` is the utility of every depth-complete answer, by item of the data set."""
+    """All runs at one load, by the names of `NAMES`. `full` is the utility of every depth-complete answer, by item of the data set.
+
+    `summaries` that are not given are made.
+    """
 
     load: float
     live: dict[str, View]
@@ -43,7 +46,7 @@ class Load:
     summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.summaries = {name: summarise(view) for name, view in self.live.items()}
+        self.summaries = {name: self.summaries.get(name) or summarise(view) for name, view in self.live.items()}
 
 
 def invalid(loads: Sequence[Load]) -> list[str]:
