@@ -93,7 +93,7 @@ def run(
     like: Path | None = typer.Option(None, "--like", metavar="RUN", help="Streams, rates, deadline, load and seed of an earlier run."),
     seed: int = typer.Option(0, "--seed", help="Which pictures are drawn, and the phases of the streams."),
     guard: str | None = typer.Option(None, "--guard", metavar="TIME", help="An answer goes out this long before its deadline. Default: "
-                                        "1 ms for a late wake-up and the worst case of the mandatory stage."),
+                                        "an eighth of it, and at least 1 ms (a late wake-up) and the worst case of the mandatory stage."),
     best_effort: bool = typer.Option(False, "--best-effort", help="Run without a proof that the mandatory parts are in time."),
 ) -> None:
     """See MANUAL."""

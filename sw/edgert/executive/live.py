@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 WAKE_LIMIT_NS = 1_000_000  # the dispatcher wakes no later than this: an assumption, watched
 WITNESS_LIMIT_NS = 250_000  # looking once a millisecond, the witness then sees any stall longer than 1.25 ms
+GUARD_PART = 8  # the guard, unless given, is this part of the deadline or more: a shorter stall makes no miss
 LEAD_NS = 100_000_000  # between the last preparation and the first frame
 RING_BYTES, WITNESS_RING_BYTES = 16 << 20, 1 << 20
 
@@ -133,7 +134,7 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
         sources = _open_sources(wanted, bundle, given.seed, stack)
         say(f"load {given.load:g}: {len(wanted)} streams of {1e9 / wanted[0].period_ns:.2f} frames/s, deadline {deadline_ns / 1e6:g} ms")
     stages = profile.stages(bundle, times, wcet_ns)
-    guard_ns = given.guard_ns or WAKE_LIMIT_NS + stages[0].wcet_ns
+    guard_ns = given.guard_ns or max(WAKE_LIMIT_NS + stages[0].wcet_ns, deadline_ns // GUARD_PART)
     if guard_ns >= deadline_ns:
         raise UsageError(f"the guard ({guard_ns / 1e6:g} ms) leaves nothing of the deadline ({deadline_ns / 1e6:g} ms)",
                          f"--deadline {2 * guard_ns // 1_000_000 + 1}ms, or a smaller --guard")
