@@ -90,12 +90,13 @@ class Engine:
         self._actions = actions = []
         for event in events:
             self._handlers[event.kind](event)
-        if self._timers and self._timers[0][0] <= now_ns:
+        timers = self._timers
+        if timers and (timers[0][0] <= now_ns or timers[0][2].closed):
             self._publish_due()
         for resource, free in self._free.items():
             while free and (self._mandatory[resource] or self._optional[resource]) and self._start_one(resource, free):
                 pass
-        wake_ns = self._timers[0][0] if self._timers else NEVER_NS
+        wake_ns = timers[0][0] if timers else NEVER_NS
         if wake_ns not in (self._wake_ns, NEVER_NS):
             actions.append(Action("wake", at_ns=wake_ns))
         self._wake_ns = wake_ns
@@ -215,10 +216,15 @@ class Engine:
             del self.jobs[job.id]
             if job.done < len(job.stream.stages):
                 self._optional[job.next_stage.resource].pop(job.id, None)
+                queue = self._mandatory[job.next_stage.resource]
+                while queue and queue[0][3].closed:  # else they pile up while the resource is lost
+                    heappop(queue)
 
     def _publish_due(self) -> None:
-        while self._timers and self._timers[0][0] <= self.now_ns:
-            job = heappop(self._timers)[2]
+        """Close what is due; timers of jobs that are closed already go as they come up, so nobody is woken for them."""
+        timers = self._timers
+        while timers and (timers[0][0] <= self.now_ns or timers[0][2].closed):
+            job = heappop(timers)[2]
             if job.closed:
                 continue
             if job.depth < 0 and self.now_ns < job.deadline_ns:
