@@ -104,60 +104,39 @@ def _write_outcomes(out, folder):
     for file, name, rows in (("outcomes.npz", "test", slice(0, n)), ("validation.npz", "calibrate", slice(None))):
         logits, labels = out.logits[name][:, rows], out.labels[name][rows]
         sure = calibrate.confidences(logits, out.calibration["temperature"])
-        correct = np.stack([l.argmax(axis=1) == labels for l in logits], axis=1)
+        correct = np.stack([row.argmax(axis=1) == labels for row in logits], axis=1)
         _save(folder / file, confidence=sure.astype(np.float32), correct=correct)
 
 
 def compare_engines(out, folder):
-    """Rows {engine, set, frames, logits, differing, distinct} against the integer reference, one for each CPU engine."""
-    sets = {
-        "test pictures": out.dataset.test_frames,
-        "random pictures": random_frames(out.dataset, out.settings.random_frames),
-    }
-    engines = dict(_engines(out, folder))
+    """`modelkit.ternary.engines.verify` on the test pictures, on as many random ones, and, with the slow engine of qonnx, on golden.npz.
+
+    Returns rows {set, engine, frames, logits, mismatches, distinct, reason}; raises StageError where an engine differs.
+    """
+    from modelkit.ternary.engines import verify
+
+    fast = ("numpy", "litert", "onnxruntime")
+    sets = (
+        ("test pictures", out.dataset.test_frames, fast),
+        ("random pictures", random_frames(out.dataset, out.settings.random_frames), fast),
+        ("golden.npz", None, None),
+    )
     rows = []
-    for label, frames in sets.items():
-        expected = _reference(out.network, frames)
-        distinct = len(np.unique(expected, axis=0))
-        for name, run in engines.items():
-            given = run(frames)
-            rows.append({"engine": name, "set": label, "frames": len(frames), "logits": int(expected.size),
-                         "differing": int(np.sum(given != expected)), "distinct": distinct})  # fmt: skip
-    bad = [row for row in rows if row["differing"]]
+    for label, frames, engines in sets:
+        for result in verify(folder, frames, engines):
+            names = ("engine", "frames", "logits", "mismatches", "distinct", "reason")
+            rows.append({"set": label, **{name: getattr(result, name) for name in names}})
+    bad = [row for row in rows if row["mismatches"]]
     if bad:
         raise stages.StageError(f"engines differ from the integer reference: {bad}")
     return rows
-
-
-def _engines(out, folder):
-    from modelkit.ternary.kernel import Kernel
-
-    yield "NumPy kernel", Kernel(out.network).batch
-    if (folder / "mandatory.tflite").exists():
-        from ai_edge_litert.interpreter import Interpreter
-
-        data = (folder / "mandatory.tflite").read_bytes()
-        interpreter = Interpreter(model_content=data, num_threads=1)
-        interpreter.allocate_tensors()
-        i, o = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-
-        def litert(frames):
-            given = []
-            for frame in frames:
-                interpreter.set_tensor(i, (frame ^ 0x80).view(np.int8)[None])
-                interpreter.invoke()
-                given.append(interpreter.get_tensor(o)[0])
-            return np.stack(given)
-
-        yield "LiteRT (XNNPACK)", litert
 
 
 def measure(out, folder):
     """`timing.json`: nanoseconds a call, one thread, after warm-up; and the cycles of the emulated accelerator."""
     runs = out.settings.timing_runs
     frames = out.dataset.test_frames
-    engine = list(_engines(out, folder))[-1]
-    calls = {"mandatory": (lambda frame: engine[1](frame[None]), f"measured: {engine[0]}, 1 thread")}
+    calls = {"mandatory": _mandatory_call(out, folder)}
     for index, data in enumerate(out.stage_files, start=1):
         calls[f"stage{index}"] = (stages.Stage(data), "measured: LiteRT, 1 thread")
     result = {}
@@ -176,6 +155,17 @@ def measure(out, folder):
     cycles = estimated_cycles(out.network)
     hardware = {"cycles": cycles, "clock_hz": CLOCK_HZ, "source": "estimated, RTL not built yet"}
     return {"machine": machine(), "stages": result, "hardware": hardware}
+
+
+def _mandatory_call(out, folder):
+    """(function of one frame, source): LiteRT where the bundle has its file, else the NumPy kernel."""
+    if (folder / "mandatory.tflite").exists():
+        from modelkit.ternary.tflite import Runner
+
+        return Runner((folder / "mandatory.tflite").read_bytes()), "measured: LiteRT, 1 thread"
+    from modelkit.ternary.kernel import Kernel
+
+    return Kernel(out.network), "measured: NumPy kernel"
 
 
 def estimated_cycles(network):

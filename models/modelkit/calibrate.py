@@ -75,7 +75,7 @@ def calibration_error(predicted, seen, x, bins=10):
 
 def confidences(logits, temperatures):
     """Float32 [n, depths] from logits float32 [depths, n, classes]."""
-    return np.stack([confidence(l, t) for l, t in zip(logits, temperatures, strict=True)], axis=1)
+    return np.stack([confidence(row, t) for row, t in zip(logits, temperatures, strict=True)], axis=1)
 
 
 def calibrate(logits, labels, fit):
@@ -84,8 +84,8 @@ def calibrate(logits, labels, fit):
     logits float32 [depths, n, classes] as the integer files give them; labels [n].
     """
     depths = len(logits)
-    correct = np.stack([l.argmax(axis=1) == labels for l in logits], axis=1).astype(float)
-    warm = [round(temperature(l[:fit], labels[:fit]), 4) for l in logits]
+    correct = np.stack([row.argmax(axis=1) == labels for row in logits], axis=1).astype(float)
+    warm = [round(temperature(row[:fit], labels[:fit]), 4) for row in logits]
     sure = confidences(logits, warm).astype(np.float64)
     curves, curve_errors = [], []
     for d in range(depths):

@@ -33,6 +33,8 @@ def text(out, timing):
 def _head(out):
     d, s = out.dataset, out.splits
     n = min(out.settings.shipped_frames, len(d.test_labels))
+    teacher = out.notes["teacher"]
+    taught = f"taught by a float network that saw A only ({100 * teacher[1]:.2f} % on V; not in the bundle)" if teacher else "no teacher"
     return f"""# {out.name} {out.version}
 
 Ternary network with {len(out.stage_files)} refinement stages for {d.name}: {" x ".join(map(str, d.frames.shape[1:]))} uint8, \
@@ -43,7 +45,7 @@ Ternary network with {len(out.stage_files)} refinement stages for {d.name}: {" x
 - Splits of the {len(d.labels):,} training pictures, seed {out.seed}: A {len(s.mandatory):,} (mandatory network and its teacher), \
 B {len(s.stages):,} (stages; never seen by the mandatory network), V {len(s.choose):,} (early stopping and choice), \
 C {len(s.calibrate):,} (curves, `validation.npz`; no training, no choice). The {len(d.test_labels):,} test pictures: once, at the end.
-- Teacher (float, on A only): {100 * out.notes["teacher"][1]:.2f} % on V. It is not in the bundle."""
+- Mandatory network: {taught}."""
 
 
 def machine_of(out):
@@ -74,10 +76,12 @@ def _accuracy(out):
 
 def _stages(out):
     rows = [(s["name"], f"{s['macs'] / 1e6:.1f}", f"{s['before'][0]:.4f} -> {s['after'][0]:.4f}",
-             f"{100 * s['before'][1]:.2f} -> {100 * s['after'][1]:.2f} %", "yes" if s["shipped"] else "no")
+             f"{100 * s['before'][1]:.2f} -> {100 * s['after'][1]:.2f} %",
+             f"{s['on_b'][0]:.4f}" if "on_b" in s else "", "yes" if s["shipped"] else "no")
             for s in out.notes["stages"]]  # fmt: skip
-    return "## Stages\n\nLoss (nats) and accuracy on V before and after each int8 stage; one whose loss does not fall is not shipped.\n\n" + table(
-        ("stage", "million MAC", "loss on V", "accuracy on V", "shipped"), rows
+    return (
+        "## Stages\n\nLoss (nats) and accuracy on V before and after each int8 stage; one whose loss does not fall is not shipped."
+        "\n\n" + table(("stage", "million MAC", "loss on V", "accuracy on V", "loss on B after it", "shipped"), rows)
     )
 
 
@@ -86,8 +90,8 @@ def _calibration(out):
     rows = [(f"P(correct) at depth {d}", f"{100 * e:.2f} %") for d, e in enumerate(c["error"]["correct"])]
     rows += [(f"gain {d} to {e}", f"{100 * v:.2f} %") for d, row in c["error"]["gain"].items() for e, v in row.items()]
     return (
-        f"## Calibration\n\nCurves fitted on {c['n']['fit']:,} pictures of C; expected calibration error (10 equally filled bins) on the other "
-        f"{c['n']['error']:,}.\n\n" + table(("curve", "error"), rows)
+        f"## Calibration\n\nCurves fitted on {c['n']['fit']:,} pictures of C; expected calibration error (10 equally filled bins) "
+        f"on the other {c['n']['error']:,}.\n\n" + table(("curve", "error"), rows)
     )
 
 
@@ -120,10 +124,11 @@ def _network(out):
 
 
 def _engines(out):
-    rows = [(e["engine"], e["set"], f"{e['frames']:,}", f"{e['logits']:,}", e["differing"], f"{e['distinct']:,}")
+    rows = [(e["set"], e["engine"], f"{e['frames']:,}", f"{e['logits']:,}",
+             e["reason"] if e["mismatches"] is None else e["mismatches"], f"{e['distinct']:,}")
             for e in out.notes["engines"]]  # fmt: skip
-    lines = "## Engines\n\nLogits that differ from the integer reference, and distinct answers among them.\n\n"
-    lines += table(("engine", "pictures", "frames", "logits", "differing", "distinct"), rows)
+    lines = "## Engines\n\nLogits that differ from the integer reference of `mandatory.npz`, and distinct answers given.\n\n"
+    lines += table(("pictures", "engine", "frames", "logits", "differing", "distinct"), rows)
     for file, reason in out.notes["left_out"].items():
         lines += f"\n\n`{file}` is left out: {reason}."
     return lines

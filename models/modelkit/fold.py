@@ -10,10 +10,10 @@ MAX_SHIFT = 20
 def fold(net, frames, labels):
     """Move a `TernaryNet` from the `ternary` to the `integer` phase, in place.
 
-    With x = step_in * x_int, batch normalisation over a step is y = acc * g + b, where g = gamma lambda step_in /
-    (sigma step_out); g becomes the nearest 2^-shift (a negative gamma turns the signs of that channel's weights), and the
-    bias is b 2^shift. The shift of the logits is one for all classes: the smallest that clips at most one logit in a
-    thousand of `frames` (uint8 [n, h, w, c]); `logit_shift` is then chosen so that the loss on `labels` is least.
+    With x = step_in * x_int, batch normalisation over a step is y = acc * g + b, where g = |gamma| lambda step_in /
+    (sigma step_out); g becomes the nearest 2^-shift and the bias is b / g. The shift of the logits is one for all classes: the
+    smallest that clips at most one logit in a thousand of `frames` (uint8 [n, h, w, c]); `logit_shift` is then the one with
+    the least loss on `labels`.
     """
     step_in = 1.0 / 255.0
     for layer in net.weighted():
@@ -21,12 +21,11 @@ def fold(net, frames, labels):
         layer["scale"].assign(scale)
         sigma = np.sqrt(layer["var"].numpy() + 1e-5)
         gamma, beta, mean = (layer[k].numpy() for k in ("gamma", "beta", "mean"))
+        gamma = np.abs(gamma)
         step_out = 1.0 if layer["last"] else float(layer["step"].numpy())
         gain = gamma * scale * step_in / (sigma * step_out)
         offset = (beta - gamma * mean / sigma) / step_out
-        flipped = np.where(gain < 0, -1.0, 1.0).astype(np.float32)
-        layer["w"].assign(layer["w"].numpy() * flipped)
-        gain = np.maximum(np.abs(gain), 1e-12)
+        gain = np.maximum(gain, 1e-12)
         if layer["last"]:
             gain = np.full_like(gain, np.exp(np.mean(np.log(gain))))  # one scale for all logits
         shift = np.clip(np.rint(-np.log2(gain)), 0, MAX_SHIFT)
@@ -90,7 +89,7 @@ def to_network(net):
             "weights": (np.sign(w) * (np.abs(w) > net.settings.threshold * scale)).astype(np.int8),
             "bias": np.rint(layer["bias"].numpy()).astype(np.int32),
             "shift": layer["shift"].numpy().astype(np.int64),
-            "bits": None if layer["last"] else net.settings.bits,
+            "bits": None if layer["last"] else layer["bits"],
         }
         if layer["kind"] == "conv":
             layers.append(Conv(**numbers, stride=layer["stride"], pad=(layer["pad"],) * 4))

@@ -17,17 +17,22 @@ from modelkit.recipes.work import Work, fingerprint, shown
 
 @dataclass(frozen=True)
 class RecipeSettings:
-    """Everything that decides the outcome besides the data and the seed."""
+    """Everything that decides the outcome besides the data and the seed; `teacher` None: no distillation.
+
+    cross_fit: the offsets that a later stage learns from come from copies of the stages before it that did not learn from the picture
+    (two folds); needed where a stage fits B better than V, and the card says by how much it does.
+    """
 
     mandatory: train.TernarySettings
-    teacher: stages.StageSettings
     stages: tuple
+    teacher: stages.StageSettings | None = None
     choose: int = 3000
     calibrate: int = 6000
     mandatory_share: float = 0.43
     shipped_frames: int = 2000
     random_frames: int = 10000
     timing_runs: tuple = (2000, 2000, 400)
+    cross_fit: bool = False
 
 
 @dataclass
@@ -82,7 +87,7 @@ def _mandatory(out, work, parts, seeds):
     settings, shape = out.settings, out.dataset.frames.shape[1:]
     classes = len(out.dataset.classes)
     frames, labels = parts["mandatory"]
-    key = [asdict(settings.teacher), out.seed]
+    key = [asdict(settings.teacher) if settings.teacher else None, out.seed]
 
     def teach(say):
         model = stages.build(shape, classes, settings.teacher, out.seed)
@@ -94,8 +99,8 @@ def _mandatory(out, work, parts, seeds):
         return {"score": score, "soft": np.stack([_both_ways(model, v, settings.teacher.flips) for v in views])}
 
     views_key = [settings.mandatory.teacher_views, settings.mandatory.reach, settings.mandatory.flips]
-    teacher = work.step("teacher", [*key, views_key], teach)
-    out.notes["teacher"] = tuple(float(v) for v in teacher["score"])
+    teacher = work.step("teacher", [*key, views_key], teach) if settings.teacher else {"soft": None}
+    out.notes["teacher"] = tuple(float(v) for v in teacher["score"]) if settings.teacher else None
     views = _mandatory_views(settings.mandatory, frames, out.seed)
     for seed in range(out.seed, out.seed + seeds):
         state = work.step(
@@ -114,9 +119,10 @@ def _mandatory(out, work, parts, seeds):
 
 def _mandatory_views(settings, frames, seed):
     """uint8 [views, n, h, w, c]: the frames and random small shifts of them, the same for teacher and pupil."""
-    table = data.view_table(
-        *frames.shape[1:3], data.shifts_within(settings.reach), (False, True) if settings.flips else (False,)
-    )
+    flips = (False, True) if settings.flips else (False,)
+    table = data.view_table(*frames.shape[1:3], data.shifts_within(settings.reach), flips)
+    if len(table) == 1:
+        return frames[None]
     rng = np.random.default_rng([seed, 7])
     return np.stack([frames] + [data.augment(frames, table, rng) for _ in range(settings.teacher_views - 1)])
 
@@ -192,9 +198,12 @@ def _stages(out, work, parts):
         check = check + checked
         if index < len(settings.stages):
             given = (check_frames, check_labels, check_before)
-            ahead = ahead + work.step(f"{name}-folds", key, lambda say, stage=stage, ahead=ahead, given=given: {
-                "out": _folds(out, stage, frames, labels, ahead, given, say)
-            })["out"]  # fmt: skip
+
+            def follow(say, stage=stage, ahead=ahead, given=given, run=run):
+                return {"out": _folds(out, stage, frames, labels, ahead, given, say) if settings.cross_fit else run.run(frames)}
+
+            ahead = ahead + work.step(f"{name}-on-b", [*key, settings.cross_fit], follow)["out"]
+            out.notes["stages"][-1]["on_b"] = stages.score(ahead, labels)
 
 
 def _folds(out, stage, frames, labels, ahead, check, say):

@@ -7,21 +7,23 @@ from modelkit.recipes.classify import RecipeSettings, make_bundle
 from modelkit.stages import StageSettings
 from modelkit.train import TernarySettings
 
-TEACHER = StageSettings(plan=((32, 2, 5), (48, 1, 3), (64, 2, 3), (96, 1, 3)), epochs=12)
-STAGE1 = StageSettings(plan=((32, 2, 5), (32, 1, 3), (64, 2, 3), (64, 1, 3)), epochs=12, views=2)
-STAGE2 = StageSettings(plan=((48, 2, 5), (48, 1, 3), (96, 2, 3), (96, 1, 3)), epochs=14, views=18)
+STAGE1 = StageSettings(plan=((16, 2), (32, 2), (64, 1)), epochs=10, reach=1, views=2)
+STAGE2 = StageSettings(plan=((24, 2), (48, 2), (96, 1)), epochs=12, reach=1, views=18)
 
-SETTINGS = RecipeSettings(mandatory=TernarySettings(), teacher=TEACHER, stages=(STAGE1, STAGE2))
+SETTINGS = RecipeSettings(mandatory=TernarySettings(), stages=(STAGE1, STAGE2))
 
-SMALL = ((8, 2, 5), (16, 2, 3))
+SMALL = ((4, 2), (8, 2), (8, 1))
 QUICK = RecipeSettings(
     mandatory=TernarySettings(
         layers=(("conv", 4, 3, 1), ("pool", 2), ("conv", 8, 3, 2), ("pool", 2), ("dense", 10)),
+        bits=(4, 6),
         epochs=(2, 2, 1),
+        batch=32,
+        alpha=0.5,
         teacher_views=2,
     ),
-    teacher=StageSettings(plan=SMALL, epochs=2),
-    stages=(StageSettings(plan=SMALL, epochs=4, views=1), StageSettings(plan=SMALL, epochs=4, views=4)),
+    teacher=StageSettings(plan=SMALL, epochs=3, batch=32),
+    stages=(StageSettings(plan=SMALL, epochs=4, batch=32), StageSettings(plan=SMALL, epochs=4, batch=32, views=4)),
     choose=400,
     calibrate=800,
     shipped_frames=200,
