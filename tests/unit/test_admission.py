@@ -181,7 +181,7 @@ def test_a_load_near_one_is_answered_or_declined_in_bounded_work() -> None:
     assert isinstance(full, Certificate) and full.slack_ns == 0 and recheck(full)
     near = admit([(10**6, 2 * 10**6 + 3), (10**6, 2 * 10**6 - 1, 15 * 10**5)], "p-edf", max_steps=1000)
     assert isinstance(near, NotProven) and "1000" in near.reason
-    over = admit([(10**6 + 1, 2 * 10**6), (10**6, 2 * 10**6)], max_steps=1000)
+    over = admit([(10**6 + 1, 2 * 10**6, 10**9), (10**6, 2 * 10**6, 10**9)], max_steps=1000)
     assert isinstance(over, NotProven) and "load" in over.reason
     assert isinstance(admit([(3, 4), (2, 4)]), CounterExample)
 
