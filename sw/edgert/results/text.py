@@ -39,7 +39,7 @@ def interval(part: Mapping[str, Any], name: str, digits: int = 1) -> str:
 
 def points(value: float, sign: str = "+") -> str:
     """A difference of ratios in percentage points: +1.23."""
-    return f"{100 * value:{sign}.2f}".replace("+-", "-")
+    return f"{100 * value + 0.0 if abs(value) >= 5e-5 else 0.0:{sign}.2f}"
 
 
 def _digits(value: float, digits: int) -> int:

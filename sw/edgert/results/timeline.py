@@ -16,24 +16,24 @@ LANES = {"fpga": "accelerator", "cpu": "CPU", "dma": "transfer"}
 def choose(split: View, whole: View) -> tuple[int, int] | None:
     """Rows, in both runs, of a frame that tells the story: refined and answered in `split`, missed in `whole`; None: there is none.
 
-    Of all such frames the one whose stages, with waits between them, spread over most of its time: more to see.
+    Refined to the end where there is such a frame, else to any depth. Of all such frames one that took longer than most: there is
+    more to see. The first half second is left out.
     """
     from .compare import pairs
 
-    rows_split, rows_whole = pairs(split, whole)
-    deepest = np.array([stream.deepest for stream in split.streams])[split.frames["stream"][rows_split]]
-    good = (split.frames["status"][rows_split] == 0) & (split.frames["depth"][rows_split] == deepest) & whole.missed[rows_whole]
-    if not good.any():
-        good = (split.frames["status"][rows_split] == 0) & (split.frames["depth"][rows_split] >= 1)
-    if not good.any():
-        return None
+    rows, others = pairs(split, whole)
     frames = split.frames
-    spent = (frames["completed_ns"] - frames["release_ns"])[rows_split]
-    spent = np.where(good & (frames["release_ns"][rows_split] > frames["release_ns"].min() + 500 * MS), spent, -1)
-    best = int(np.argsort(spent, kind="stable")[int(0.9 * (len(spent) - 1))] if (spent >= 0).mean() > 0.2 else np.argmax(spent))
-    if not good[best]:
-        best = int(np.flatnonzero(good)[0])
-    return int(rows_split[best]), int(rows_whole[best])
+    deepest = np.array([stream.deepest for stream in split.streams])[frames["stream"][rows]]
+    depth = np.where(frames["status"][rows] == 0, frames["depth"][rows], -1)
+    warm = frames["release_ns"][rows] > frames["release_ns"].min(initial=1 << 62) + 500 * MS
+    missed = whole.missed[others]
+    spent = (frames["completed_ns"] - frames["release_ns"])[rows]
+    for good in ((depth == deepest) & missed & warm, (depth >= 1) & missed & warm, (depth >= 1) & missed, depth >= 1):
+        found = np.flatnonzero(good)
+        if len(found):
+            best = found[np.argsort(spent[found], kind="stable")[int(0.8 * (len(found) - 1))]]
+            return int(rows[best]), int(others[best])
+    return None
 
 
 def timeline(view: View, row: int) -> str:
