@@ -171,3 +171,10 @@ def test_a_page_that_cannot_be_written_is_one_line(records, tmp_path):
     (tmp_path / "file").write_text("")
     _, err = edgert("report", records["monolithic"], "-o", tmp_path / "file" / "page.html", code=3)
     assert len(err.strip().splitlines()) == 1 and "cannot be written" in err
+
+
+@pytest.mark.parametrize(("argv", "word"), [(["--out", "{file}/demo"], "cannot be written"), (["--bundle", "fashoin"], "fashoin")])
+def test_a_demonstration_that_cannot_be_is_refused_before_any_run(tmp_path, argv, word):
+    (tmp_path / "file").write_text("")
+    _, err = edgert("demo", "--out", tmp_path / "demo", *[a.format(file=tmp_path / "file") for a in argv], code=2)
+    assert len(err.strip().splitlines()) == 1 and word in err

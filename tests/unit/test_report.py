@@ -200,3 +200,66 @@ def test_the_page_of_the_demonstration_is_whole(views):
     loads = [load_of(views)]
     page = demo.page(loads, demo.checks(loads), {"where": "a machine", "how": "in a test"})
     assert page.count("<svg") == 2 + 5 and "What was to be shown" in page and "<script" not in page
+
+
+# Simulated twins ------------------------------------------------------------------------------------------------------
+
+
+class FakeBundle:
+    """Outcomes as a bundle has them."""
+
+    def arrays(self, file):
+        rng = np.random.default_rng({"outcomes.npz": 1, "validation.npz": 2}[file])
+        sure = rng.beta(4, 1, 500)
+        confidence = np.stack([sure, sure ** 0.8, sure ** 0.6], axis=1)
+        return {"confidence": confidence, "correct": rng.random((500, 3)) < confidence}
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    from edgert.executive import reproduce
+    from imprecise.model import Stream
+
+    streams = [Stream(f"cam{i}", 33 * MS, 33 * MS, run_records.STAGES, reward=run_records.REWARD) for i in range(6)]
+    engine = reproduce.describe(streams, {"fpga": 1, "cpu": 1}, "fifo-gated", MS)
+    return view.read(run_records.make(tmp_path / "r.db", "fifo-gated", streams=6, seconds=2.0, meta={"engine": engine}))
+
+
+def test_a_twin_has_the_runs_streams_frames_and_durations(recorded):
+    from edgert.results import twin
+
+    other = twin.twin(recorded, FakeBundle())
+    assert [s.name for s in other.streams] == [s.name for s in recorded.streams] and other.policy == "fifo-gated"
+    assert len(other.frames["frame"]) == len(recorded.frames["frame"])
+    assert other.missed.sum() == 0 and set(other.frames["depth"]) <= {0, 1, 2}
+    mandatory = twin.durations(recorded, "toy/mandatory")
+    spent = (recorded.stages["end_ns"] - recorded.stages["start_ns"])[recorded.stages["name"] == "toy/mandatory"]
+    assert mandatory.sorted_ns == tuple(sorted(spent.tolist()))
+
+
+def test_the_dispatchers_time_between_two_stages_is_their_median_gap_and_idle_time_does_not_count(recorded):
+    from edgert.results import twin
+
+    assert twin.handling_ns(recorded) == 0  # virtual time has none
+    table = {name: column.copy() for name, column in recorded.stages.items()}
+    cpu = np.flatnonzero(table["resource"] == "cpu")
+    table["start_ns"][cpu] += 200_000 * np.arange(1, len(cpu) + 1)
+    table["end_ns"][cpu] += 200_000 * np.arange(1, len(cpu) + 1)
+    late = view.View(**{**vars(recorded), "stages": table})
+    assert twin.handling_ns(late) == 200_000
+    assert twin.durations(late, "toy/stage1").worst_ns == twin.durations(recorded, "toy/stage1").worst_ns + 200_000
+
+
+def test_the_threshold_is_tuned_on_validation_pictures_and_repeats(recorded):
+    from edgert.results import twin
+
+    theta = twin.tuned_threshold(recorded, FakeBundle(), frames=300)
+    assert 0 < theta <= 1 and theta == twin.tuned_threshold(recorded, FakeBundle(), frames=300)
+
+
+def test_a_record_without_its_engine_cannot_be_simulated(views):
+    from edgert.errors import RecordError
+    from edgert.results import twin
+
+    with pytest.raises(RecordError, match="engine"):
+        twin.twin(views[0], FakeBundle())

@@ -147,8 +147,8 @@ def agreement(load: Load) -> Check:
     agreed = [name for name, row in rows.items() if row["verdict"] == "equivalent"]
     words = "; ".join(f"{name} {points(row['difference'])} [{points(row['difference_low'])}, {points(row['difference_high'])}]"
                       for name, row in rows.items() if row["difference"] is not None)
-    return Check(f"Load {load.load:g}: simulated and live utility agree within {100 * MARGIN:g} points ({100 * WHOLE_MARGIN:g} where it is all or "
-                 "nothing), margins stated beforehand",
+    return Check(f"Load {load.load:g}: simulated and live utility agree within {100 * MARGIN:g} points ({100 * WHOLE_MARGIN:g} where it is "
+                 "all or nothing), margins stated beforehand",
                  len(agreed) == len(rows), f"Simulated minus live, 90 % intervals (two one-sided tests at 5 %): {words}.")
 
 
@@ -168,7 +168,7 @@ def page(loads: Sequence[Load], found: Sequence[Check], setting: Mapping[str, st
     runs = _entries(first) + _entries(top)
     parts = [f"<h1>{title}</h1>", f'<p class="mute">{escape(setting["where"])}</p>',
              report.banner(verdict, runs, [f"{shown} of {len(found)} orderings that this demonstration set out to show were shown."]),
-             *_introduction(first), "<h2>What was to be shown</h2>", _checks(found)]
+             *_introduction(loads), "<h2>What was to be shown</h2>", _checks(found)]
     for load in loads:
         parts += _load(load)
     parts += _method(loads, setting)
@@ -181,18 +181,19 @@ def _entries(load: Load, suffix: str = "") -> list[plots.Entry]:
     return plots.entries([name + suffix for name in names], [load.summaries[name] for name in names], [load.live[name] for name in names])
 
 
-def _introduction(load: Load) -> list[str]:
-    deadline = duration(load.live["default"].streams[0].deadline_ns)
+def _introduction(loads: Sequence[Load]) -> list[str]:
+    deadline = duration(loads[0].live["default"].streams[0].deadline_ns)
     parts = [
         f"<p>A camera frame is worth something only until its deadline, here {deadline} after its capture. When frames come faster than "
         "a network can be run, the usual system falls behind: answers come too late, and a late answer is no answer.</p>",
         "<p>Imprecise computation splits the network. A small <b>mandatory</b> part (a ternary network, made for an FPGA) answers every "
         "frame in time, by proof. <b>Optional</b> stages on the CPU make the answer better, and only as many of them are started as fit "
         "before the deadline. Under overload the answers become a little less sure, and none is missing.</p>"]
-    chosen = choose(load.live["default"], load.live["monolithic"])
-    if chosen is None:
+    found = [(load, choose(load.live["default"], load.live["monolithic"])) for load in loads]
+    stories = [(load, rows) for load, rows in found if rows is not None]
+    if not stories:
         return parts
-    split, whole = chosen
+    load, (split, whole) = max(stories, key=lambda entry: int(entry[0].live["default"].frames["depth"][entry[1][0]]))
     cards = [report.card("One frame, split", story(load.live["default"], split), timeline(load.live["default"], split)),
              report.card("The same frame, all or nothing", story(load.live["monolithic"], whole), timeline(load.live["monolithic"], whole))]
     return [*parts, "<h2>One real frame</h2>",
