@@ -33,8 +33,14 @@ def text(out, timing):
 def _head(out):
     d, s = out.dataset, out.splits
     n = min(out.settings.shipped_frames, len(d.test_labels))
-    teacher = out.notes["teacher"]
+    teacher = out.notes.get("teacher")
     taught = f"taught by a float network that saw A only ({100 * teacher[1]:.2f} % on V; not in the bundle)" if teacher else "no teacher"
+    learnt = "learn from B, which the mandatory network never saw"
+    if "twin" in out.notes:
+        learnt = (
+            "learn from A and B; the logits before them come on B from the mandatory network and on A from a twin that learnt "
+            f"from B only ({100 * out.notes['twin'][1]:.2f} % on V; not in the bundle), so never from a network that saw the picture"
+        )
     return f"""# {out.name} {out.version}
 
 Ternary network with {len(out.stage_files)} refinement stages for {d.name}: {" x ".join(map(str, d.frames.shape[1:]))} uint8, \
@@ -42,9 +48,10 @@ Ternary network with {len(out.stage_files)} refinement stages for {d.name}: {" x
 
 - Data: {d.origin}. Licence of the pictures, also of `frames.npz` (the first {n} test pictures): {d.licence}.
 - Made with `{out.command}`, {out.seconds / 60:.0f} minutes in its last, uninterrupted part, on {machine_of(out)}.
-- Splits of the {len(d.labels):,} training pictures, seed {out.seed}: A {len(s.mandatory):,} (mandatory network and its teacher), \
-B {len(s.stages):,} (stages; never seen by the mandatory network), V {len(s.choose):,} (early stopping and choice), \
-C {len(s.calibrate):,} (curves, `validation.npz`; no training, no choice). The {len(d.test_labels):,} test pictures: once, at the end.
+- Splits of the {len(d.labels):,} training pictures, seed {out.seed}: A {len(s.mandatory):,} (the mandatory network learns from these \
+only), B {len(s.stages):,}, V {len(s.choose):,} (early stopping and choice), C {len(s.calibrate):,} (curves, \
+`validation.npz`; no training, no choice). The {len(d.test_labels):,} test pictures: once, at the end.
+- Stages: {learnt}.
 - Mandatory network: {taught}."""
 
 
@@ -77,11 +84,11 @@ def _accuracy(out):
 def _stages(out):
     rows = [(s["name"], f"{s['macs'] / 1e6:.1f}", f"{s['before'][0]:.4f} -> {s['after'][0]:.4f}",
              f"{100 * s['before'][1]:.2f} -> {100 * s['after'][1]:.2f} %",
-             f"{s['on_b'][0]:.4f}" if "on_b" in s else "", "yes" if s["shipped"] else "no")
+             f"{s['learnt'][0]:.4f}" if "learnt" in s else "", "yes" if s["shipped"] else "no")
             for s in out.notes["stages"]]  # fmt: skip
     return (
         "## Stages\n\nLoss (nats) and accuracy on V before and after each int8 stage; one whose loss does not fall is not shipped."
-        "\n\n" + table(("stage", "million MAC", "loss on V", "accuracy on V", "loss on B after it", "shipped"), rows)
+        "\n\n" + table(("stage", "million MAC", "loss on V", "accuracy on V", "loss on what it learnt from", "shipped"), rows)
     )
 
 

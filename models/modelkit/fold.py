@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modelkit.train import predict, tnt
+from modelkit.train import predict
 
 MAX_SHIFT = 20
 
@@ -17,8 +17,7 @@ def fold(net, frames, labels):
     """
     step_in = 1.0 / 255.0
     for layer in net.weighted():
-        signs, scale = tnt(layer["w"].numpy(), net.settings.threshold)
-        layer["scale"].assign(scale)
+        scale = layer["scale"].numpy()  # as training left it: for thresholds above 1/2 the fixed point is not the only one
         sigma = np.sqrt(layer["var"].numpy() + 1e-5)
         gamma, beta, mean = (layer[k].numpy() for k in ("gamma", "beta", "mean"))
         gamma = np.abs(gamma)

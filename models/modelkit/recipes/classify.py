@@ -1,8 +1,9 @@
 """The general recipe: labelled pictures and settings in, a whole bundle out.
 
 `make_bundle` works for any data set of equal-sized pictures with at most 256 classes: hand it a `modelkit.data.Dataset`. The steps:
-teacher on A; ternary network on A, taught by it, once a seed; best seed on V; stages on B, each with the logits before it as
-fixed offset; curves on C; the test pictures last, once.
+teacher on A (if any); ternary network on A, once a seed; best seed on V; its twin on B; stages on A and B, each with the logits
+before it as fixed offset, those of the twin on A and of the network itself on B, so that no logits come from a network that learnt
+from the picture; curves on C; the test pictures last, once.
 """
 
 import time
@@ -19,8 +20,7 @@ from modelkit.recipes.work import Work, fingerprint, shown
 class RecipeSettings:
     """Everything that decides the outcome besides the data and the seed; `teacher` None: no distillation.
 
-    cross_fit: the offsets that a later stage learns from come from copies of the stages before it that did not learn from the picture
-    (two folds); needed where a stage fits B better than V, and the card says by how much it does.
+    twin: train the mandatory network on B too, for the stages to learn from A as well; False: they learn from B alone.
     """
 
     mandatory: train.TernarySettings
@@ -32,7 +32,7 @@ class RecipeSettings:
     shipped_frames: int = 2000
     random_frames: int = 10000
     timing_runs: tuple = (2000, 2000, 400)
-    cross_fit: bool = False
+    twin: bool = True
 
 
 @dataclass
@@ -84,10 +84,19 @@ def make_bundle(dataset, settings, out_dir, *, name, version="1", seed=0, seeds=
 
 def _mandatory(out, work, parts, seeds):
     """Teacher, then one ternary network a seed; the best on V is the bundle's."""
+    settings = out.settings
+    soft, key = _teacher(out, work, parts) if settings.teacher else (None, [None, out.seed])
+    for seed in range(out.seed, out.seed + seeds):
+        out.networks.append((seed, *_ternary(out, work, parts, f"mandatory-{seed}", "mandatory", seed, soft, key)))
+    best = max(out.networks, key=lambda entry: entry[2][1])
+    out.notes["mandatory_seed"], out.network = best[0], best[1]
+
+
+def _teacher(out, work, parts):
+    """Logits float32 [views, n, classes] of a float network that learns from A, on the views of A; and the step's key."""
     settings, shape = out.settings, out.dataset.frames.shape[1:]
     classes = len(out.dataset.classes)
     frames, labels = parts["mandatory"]
-    key = [asdict(settings.teacher) if settings.teacher else None, out.seed]
 
     def teach(say):
         model = stages.build(shape, classes, settings.teacher, out.seed)
@@ -98,23 +107,26 @@ def _mandatory(out, work, parts, seeds):
         views = _mandatory_views(settings.mandatory, frames, out.seed)
         return {"score": score, "soft": np.stack([_both_ways(model, v, settings.teacher.flips) for v in views])}
 
-    views_key = [settings.mandatory.teacher_views, settings.mandatory.reach, settings.mandatory.flips]
-    teacher = work.step("teacher", [*key, views_key], teach) if settings.teacher else {"soft": None}
-    out.notes["teacher"] = tuple(float(v) for v in teacher["score"]) if settings.teacher else None
-    views = _mandatory_views(settings.mandatory, frames, out.seed)
-    for seed in range(out.seed, out.seed + seeds):
-        state = work.step(
-            f"mandatory-{seed}",
-            [key, asdict(settings.mandatory), seed],
-            lambda say, seed=seed: train_ternary(
-                shape, settings.mandatory, views, labels, teacher["soft"], parts["choose"], seed, say
-            ),
-        )
-        net = train.TernaryNet(shape, settings.mandatory, seed)
-        net.restore({k: v for k, v in state.items() if k != "score"})
-        out.networks.append((seed, fold.to_network(net), tuple(float(v) for v in state["score"])))
-    best = max(out.networks, key=lambda entry: entry[2][1])
-    out.notes["mandatory_seed"], out.network = best[0], best[1]
+    mandatory = settings.mandatory
+    key = [asdict(settings.teacher), out.seed, mandatory.teacher_views, mandatory.reach, mandatory.flips]
+    result = work.step("teacher", key, teach)
+    out.notes["teacher"] = tuple(float(v) for v in result["score"])
+    return result["soft"], key
+
+
+def _ternary(out, work, parts, name, part, seed, soft, key):
+    """(Network, its score on V) of a ternary network that learns from `part`."""
+    settings, shape = out.settings.mandatory, out.dataset.frames.shape[1:]
+    frames, labels = parts[part]
+
+    def learn(say):
+        views = _mandatory_views(settings, frames, out.seed)
+        return train_ternary(shape, settings, views, labels, soft, parts["choose"], seed, say)
+
+    state = work.step(name, [key, asdict(settings), part, seed], learn)
+    net = train.TernaryNet(shape, settings, seed)
+    net.restore({k: v for k, v in state.items() if k != "score"})
+    return fold.to_network(net), tuple(float(v) for v in state["score"])
 
 
 def _mandatory_views(settings, frames, seed):
@@ -157,16 +169,29 @@ def mandatory_logits(network, frames):
     return Kernel(network).batch(frames).astype(np.float32) * np.float32(2.0**-network.logit_shift)
 
 
-def _stages(out, work, parts):
-    """Each stage on B with the logits before it; the offsets of the next stage come from two half-trained folds."""
-    settings, shape = out.settings, out.dataset.frames.shape[1:]
+def _offsets(out, work, parts):
+    """What the stages learn from: frames, labels and the logits of a network that did not learn from them; the logits on V."""
+    key = [out.network.model_id]
     frames, labels = parts["stages"]
+    ahead = work.step("offsets-b", key, lambda say: {"out": mandatory_logits(out.network, frames)})["out"]
+    check = work.step("offsets-v", key, lambda say: {"out": mandatory_logits(out.network, parts["choose"][0])})["out"]
+    if not out.settings.twin:
+        return frames, labels, ahead, check
+    twin, score = _ternary(out, work, parts, "twin", "stages", out.notes["mandatory_seed"], None, ["twin", out.seed])
+    out.notes["twin"] = score
+    more, more_labels = parts["mandatory"]
+    twins = work.step("offsets-a", [twin.model_id], lambda say: {"out": mandatory_logits(twin, more)})["out"]
+    return (
+        np.concatenate([frames, more]), np.concatenate([labels, more_labels]), np.concatenate([ahead, twins]), check
+    )  # fmt: skip
+
+
+def _stages(out, work, parts):
+    """Each stage with the logits before it as offset; one whose loss on V does not fall ends the row."""
+    settings, shape = out.settings, out.dataset.frames.shape[1:]
     check_frames, check_labels = parts["choose"]
-    key = [out.network.model_id, out.seed]
-    offsets = work.step("offsets", key, lambda say: {
-        k: mandatory_logits(out.network, parts[k][0]) for k in ("stages", "choose")
-    })  # fmt: skip
-    ahead, check = offsets["stages"], offsets["choose"]
+    frames, labels, ahead, check = _offsets(out, work, parts)
+    key = [out.network.model_id, out.seed, settings.twin]
     out.notes["stages"] = []
     for index, stage in enumerate(settings.stages, start=1):
         name = f"stage{index}"
@@ -183,7 +208,6 @@ def _stages(out, work, parts):
         result = work.step(name, key, learn)
         file = result["model"].tobytes()
         run = stages.Stage(file)
-        check_before = check
         checked = work.step(f"{name}-on-v", key, lambda say, run=run: {"out": run.run(check_frames)})["out"]
         before, after = stages.score(check, check_labels), stages.score(check + checked, check_labels)
         shipped = after[0] < before[0]
@@ -197,35 +221,8 @@ def _stages(out, work, parts):
         out.stage_files.append(file)
         check = check + checked
         if index < len(settings.stages):
-            given = (check_frames, check_labels, check_before)
-
-            def follow(say, stage=stage, ahead=ahead, given=given, run=run):
-                return {"out": _folds(out, stage, frames, labels, ahead, given, say) if settings.cross_fit else run.run(frames)}
-
-            ahead = ahead + work.step(f"{name}-on-b", [*key, settings.cross_fit], follow)["out"]
-            out.notes["stages"][-1]["on_b"] = stages.score(ahead, labels)
-
-
-def _folds(out, stage, frames, labels, ahead, check, say):
-    """Outputs float32 [n, classes] on B of copies of the stage that did not learn from the picture (two folds).
-
-    A stage is surer of pictures it learnt from; the next stage must learn from offsets like those it will meet.
-    """
-    shape, classes = frames.shape[1:], len(out.dataset.classes)
-    given = np.empty_like(ahead)
-    halves = np.array_split(np.arange(len(frames)), 2)
-    for i, (held, used) in enumerate((halves, halves[::-1])):
-        model = stages.build(shape, classes, stage, out.seed + 100 + i)
-        stages.fit(model, stage, (frames[used], labels[used], ahead[used]), check, out.seed + 100 + i, say)
-        table = stage.running_table(shape)
-        views = [stages.outputs(model, _view(frames[held], row)) for row in table]
-        given[held] = np.mean(views, axis=0)
-    return given
-
-
-def _view(frames, row):
-    n, h, w, c = frames.shape
-    return frames.reshape(n, h * w, c)[:, row].reshape(frames.shape)
+            ahead = ahead + work.step(f"{name}-on-learnt", key, lambda say, run=run: {"out": run.run(frames)})["out"]
+            out.notes["stages"][-1]["learnt"] = stages.score(ahead, labels)
 
 
 def _results(out, work, parts):

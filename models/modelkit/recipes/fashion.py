@@ -7,10 +7,18 @@ from modelkit.recipes.classify import RecipeSettings, make_bundle
 from modelkit.stages import StageSettings
 from modelkit.train import TernarySettings
 
-STAGE1 = StageSettings(plan=((16, 2), (32, 2), (64, 1)), epochs=10, reach=1, views=2)
-STAGE2 = StageSettings(plan=((24, 2), (48, 2), (96, 1)), epochs=12, reach=1, views=18)
+MANDATORY = TernarySettings(
+    layers=(("conv", 12, 3, 1), ("pool", 2), ("conv", 28, 3, 1), ("pool", 2), ("dense", 32), ("dense", 10)),
+    bits=(4, 6, 8),
+    threshold=0.65,
+    epochs=(5, 9, 4),
+    reach=1,
+    teacher_views=3,
+)
+STAGE1 = StageSettings(plan=((16, 2), (32, 2), (64, 1)), epochs=6, reach=1, views=2)
+STAGE2 = StageSettings(plan=((24, 2), (48, 2), (96, 2)), hidden=128, epochs=10, reach=1, views=18)
 
-SETTINGS = RecipeSettings(mandatory=TernarySettings(), stages=(STAGE1, STAGE2))
+SETTINGS = RecipeSettings(mandatory=MANDATORY, stages=(STAGE1, STAGE2), mandatory_share=0.46)
 
 SMALL = ((4, 2), (8, 2), (8, 1))
 QUICK = RecipeSettings(
