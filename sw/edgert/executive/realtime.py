@@ -72,10 +72,13 @@ def fifo(priority: int = PRIORITY) -> Measure:
 
 @contextmanager
 def urgent(core: int) -> Iterator[bool]:
-    """SCHED_FIFO on `core` for a while, for measurements as it will be; gives whether SCHED_FIFO was permitted."""
+    """SCHED_FIFO on `core` for a while, for measurements as it will be; gives whether SCHED_FIFO was permitted.
+
+    One below the dispatcher's priority: a run that goes on beside this one is not held up by what is measured here.
+    """
     before, cores = (os.sched_getscheduler(0), os.sched_getparam(0)), os.sched_getaffinity(0)
     pin([core])
-    taken = fifo().taken
+    taken = fifo(PRIORITY - 1).taken
     try:
         yield taken
     finally:
