@@ -28,6 +28,18 @@ class SlidingQuantile:
         insort(self._sorted, duration_ns)
         self._order.append(duration_ns)
 
+    def doubt(self) -> None:
+        """Let the median stand in for the largest value, as if that had been chance."""
+        self._order.remove(self._sorted[-1])
+        self._order.append(self.median_ns)
+        del self._sorted[-1]
+        insort(self._sorted, self._order[-1])
+
+    @property
+    def median_ns(self) -> int:
+        """The median of the window."""
+        return self._sorted[len(self._sorted) // 2]
+
     @property
     def value_ns(self) -> int:
         """The quantile now."""

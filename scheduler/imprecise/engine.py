@@ -15,7 +15,8 @@ is the same, and a recorded run fed back gives the same actions. Three rules hol
    what `admission` proves in time, so **no policy can break the guarantee**: it only ranks optional stages.
 2. An optional stage starts only if a high quantile of its duration still ends before the job's publication, and where it
    shares a resource with mandatory work, only if it is no longer than the blocking that admission allowed.
-3. An answer is published at `deadline - guard` with what is done by then, or sooner when nothing more will be done.
+3. An answer is published at `deadline - guard` with what is done by then, or sooner when nothing more will be done for it:
+   all stages done, none wanted, or the next one no longer fits.
    A result that comes later is discarded and counted, and is never a miss; a miss is no answer by the deadline.
 """
 
@@ -91,11 +92,13 @@ class Engine:
         for event in events:
             self._handlers[event.kind](event)
         timers = self._timers
-        if timers and (timers[0][0] <= now_ns or timers[0][2].closed):
+        if timers and timers[0][0] <= now_ns:
             self._publish_due()
         for resource, free in self._free.items():
             while free and (self._mandatory[resource] or self._optional[resource]) and self._start_one(resource, free):
                 pass
+        while timers and timers[0][2].closed:  # nobody need be woken for those
+            heappop(timers)
         wake_ns = timers[0][0] if timers else NEVER_NS
         if wake_ns not in (self._wake_ns, NEVER_NS):
             actions.append(Action("wake", at_ns=wake_ns))
@@ -221,10 +224,8 @@ class Engine:
                     heappop(queue)
 
     def _publish_due(self) -> None:
-        """Close what is due; timers of jobs that are closed already go as they come up, so nobody is woken for them."""
-        timers = self._timers
-        while timers and (timers[0][0] <= self.now_ns or timers[0][2].closed):
-            job = heappop(timers)[2]
+        while self._timers and self._timers[0][0] <= self.now_ns:
+            job = heappop(self._timers)[2]
             if job.closed:
                 continue
             if job.depth < 0 and self.now_ns < job.deadline_ns:
@@ -249,8 +250,11 @@ class Engine:
         queue = self._mandatory[resource]
         while queue:
             job = heappop(queue)[3]
-            if not job.closed and (self.policy.splits or self.policy.keeps(job, self)):
+            if job.closed:
+                continue
+            if self.policy.splits or self.policy.keeps(job, self):
                 return job
+            self._doubt(job, job.stream.stages[job.done:])
         return None
 
     def _pick_optional(self, resource: str) -> Job | None:
@@ -258,11 +262,16 @@ class Engine:
         if not waiting or self.policy_fault or any(map(self._has_mandatory, self._yields.get(resource, ()))):
             return None
         limit_ns = self._blocking_ns.get(resource, NEVER_NS)
-        ready = []
+        ready, final = [], []
         for job in waiting.values():
             need_ns = self.estimate_ns(job.next_stage)
-            if self.now_ns + need_ns <= job.publish_ns and max(need_ns, job.next_stage.wcet_ns) <= limit_ns:
+            if self.now_ns + need_ns > job.publish_ns:
+                final.append(job)
+            elif max(need_ns, job.next_stage.wcet_ns) <= limit_ns:
                 ready.append(job)
+        for job in final:  # what no longer fits will not fit later: why wait
+            self._doubt(job, (job.next_stage,))
+            self._close(job)
         if not ready:
             return None
         try:
@@ -277,6 +286,14 @@ class Engine:
             return None
         del waiting[choice.id]
         return choice
+
+    def _doubt(self, job: Job, stages: Sequence[Stage]) -> None:
+        """Stages did not start for lack of time. Where their medians would have fitted, their estimates must not keep them out for
+        good (only what runs is measured): each refusal takes one long duration out of the window.
+        """
+        if self.now_ns + sum(self.estimates[stage.name].median_ns for stage in stages) <= job.publish_ns:
+            for stage in stages:
+                self.estimates[stage.name].doubt()
 
     def _has_mandatory(self, resource: str) -> bool:
         """Whether mandatory work waits or runs on a resource."""

@@ -146,3 +146,29 @@ def test_a_policy_that_raises_or_cheats_is_switched_off_and_mandatory_work_goes_
         actions = engine.step(33 * MS)
         assert fault in engine.policy_fault
         assert [(a.kind, a.depth) for a in actions] == [("publish", 0)]
+
+
+@pytest.mark.parametrize("spec", ["fifo-gated", "monolithic"])
+def test_a_burst_of_long_stages_does_not_lock_refinement_out_for_good(spec):
+    """Eight stages of 40 ms against a deadline of 33 ms; what comes later takes 5 ms and must be refined again."""
+    engine, now = engine_with(policies.make(spec)), 0
+    depths = []
+    for frame in range(80):
+        now = frame * 100 * MS
+        events, done = [Event("release", now, stream=0, frame=frame)], False
+        while not done:
+            actions = engine.step(now, events)
+            events = []
+            wake = None
+            for a in actions:
+                if a.kind == "start":
+                    now += 40 * MS if frame < 8 and a.stage == 2 else 2 * MS
+                    events = [Event("done", now, job=a.job, stage=a.stage, resource=a.resource, unit=a.unit, value=0.5)]
+                elif a.kind == "wake":
+                    wake = a.at_ns
+                else:
+                    depths.append(a.depth if a.kind == "publish" else -1)
+                    done = True
+            if not events and not done:
+                now = wake
+    assert depths[-20:] == [2] * 20

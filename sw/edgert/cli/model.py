@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -24,7 +24,7 @@ def verify(
     bundle: str = typer.Argument(..., help="A bundle's name (fashion) or directory."),
     data: list[str] = typer.Option(["golden"], help="Frames to compare on, repeatable: `golden`, `frames` (the bundle's labelled "
                                    "pictures), `random:N`, or an .npz file with uint8 `frames` [n, h, w, c]."),
-    engine: Optional[list[str]] = typer.Option(None, help="An engine, repeatable: reference, numpy, litert, onnxruntime, qonnx. "
+    engine: list[str] | None = typer.Option(None, help="An engine, repeatable: reference, numpy, litert, onnxruntime, qonnx. "
                                                "All of them where none is named."),
     seed: int = typer.Option(0, help="Seed of `random:N`."),
     as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON."),
@@ -68,7 +68,7 @@ def train(
     seed: int = typer.Option(0, help="Seed of splits, initial weights and order of pictures."),
     seeds: int = typer.Option(3, min=1, help="How many seeds of the mandatory network to train and report."),
     quick: bool = typer.Option(False, help="A tiny run of two minutes that tries everything and learns little."),
-    folder: Optional[Path] = typer.Option(None, help="Where the data set is, if not where its package puts it."),
+    folder: Path | None = typer.Option(None, help="Where the data set is, if not where its package puts it."),
 ) -> None:
     """Train a bundle of the zoo from scratch. Needs the extra `models`: pip install 'edgert[models]'.
 
@@ -85,7 +85,8 @@ def train(
     except ImportError as error:
         raise UsageError(f"training needs {error.name}", "pip install 'edgert[models]'") from None
     try:
-        outcome = fashion.train(out, seed=seed, seeds=seeds, quick=quick, folder=folder)
+        make: Any = fashion.train
+        outcome = make(out, seed=seed, seeds=seeds, quick=quick, folder=folder)
     except data.DataError as error:
         raise UsageError(str(error), "sudo apt-get install dataset-fashion-mnist, or name its folder with --folder") from None
     except ModuleNotFoundError as error:
