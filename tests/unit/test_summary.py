@@ -81,6 +81,14 @@ def test_the_bound_holds_for_bursts_it_is_wider_than_that_of_the_same_misses_sca
     assert burst[0] > 2 * scattered[0]
 
 
+def test_without_a_miss_a_trial_is_what_three_deadlines_release():
+    release = np.arange(3000) * 3 * MS
+    assert summary.burst_block(release, np.full(3000, 33 * MS)) == 34  # 99 ms of frames 3 ms apart, rounded up
+    assert summary.burst_block(release, np.full(3000, MS)) == 15  # never below n^(1/3)
+    assert summary.burst_block(release[:40], np.full(40, 33 * MS)) == 4  # at least ten trials
+    assert summary.burst_block(release[:5], np.full(5, 33 * MS)) == 1
+
+
 def test_a_missed_frame_counts_zero_in_accuracy_and_utility(tmp_path):
     s = figures(tmp_path / "r.db", streams=9, seconds=2.0)["all"]
     assert s["utility"] <= 1 - s["miss_ratio"] and s["accuracy"] <= 1 - s["miss_ratio"]

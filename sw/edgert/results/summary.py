@@ -15,6 +15,7 @@ from .view import View, of
 
 FORMAT = 1
 CONFIDENCE = 0.95
+BURST = 3  # deadlines: as long as a burst of misses may be expected to last
 MAX_OVERSHOOT_RATIO = 0.001  # of the frames given to an emulated accelerator
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
 RESAMPLES, STREAM_RESAMPLES = 1000, 400  # of all frames, and of those of one stream
@@ -67,13 +68,14 @@ def figures(view: View, chosen: np.ndarray, resamples: int = RESAMPLES) -> dict[
         "missed": int(misses.sum()), "dropped": int((~delivered).sum())}
     out["sums_exactly"] = out["captured"] == sum(out["answered_by_depth"].values()) + out["missed"] + out["dropped"]
     late_ns = np.where(status == 0, (frames["published_ns"] - frames["release_ns"]).astype(np.float64), np.inf)[delivered]
-    block = latency_block(late_ns, (frames["deadline_ns"] - frames["release_ns"])[delivered])
-    out.update(ratio("miss_ratio", statistics.miss_ratio_interval(misses, CONFIDENCE, None if misses.any() else block)
-                     if len(misses) else None))
+    allowed_ns = (frames["deadline_ns"] - frames["release_ns"])[delivered]
+    burst = None if misses.any() else burst_block(frames["release_ns"][delivered], allowed_ns)
+    out.update(ratio("miss_ratio", statistics.miss_ratio_interval(misses, CONFIDENCE, burst) if len(misses) else None))
     out["unanswered_ratio"] = (out["missed"] + out["dropped"]) / out["captured"] if out["captured"] else None
     runs = [int(statistics.miss_runs(status[(frames["stream"] == s) & delivered] == 1).max(initial=0))
             for s in np.unique(frames["stream"])]
     out["longest_run_of_misses"] = max(runs, default=0)
+    block = latency_block(late_ns, allowed_ns, frames["stream"][delivered])
     for name, q in QUANTILES.items():
         interval = statistics.quantile_interval(late_ns, q, CONFIDENCE, block) if len(late_ns) else None
         out[f"latency_{name}_ns"] = nanoseconds(interval.estimate) if interval else None
@@ -88,11 +90,27 @@ def figures(view: View, chosen: np.ndarray, resamples: int = RESAMPLES) -> dict[
     return out
 
 
-def latency_block(late_ns: np.ndarray, deadlines_ns: np.ndarray) -> int:
-    """How many consecutive frames are one block, learnt from the response times (a miss counts as its deadline)."""
+def burst_block(release_ns: np.ndarray, allowed_ns: np.ndarray) -> int:
+    """How many consecutive frames count as one trial where nothing was missed: those of `BURST` deadlines, at least n^(1/3).
+
+    A stall of the machine or a full queue makes misses for about so long; a run without one cannot tell how long.
+    """
+    n = len(release_ns)
+    if n < 20:
+        return 1
+    span_ns = max(1, int(release_ns[-1] - release_ns[0]))
+    wanted = max(BURST * int(allowed_ns.max()) * n / span_ns, n ** (1 / 3))
+    return int(min(n // 10, np.ceil(wanted)))
+
+
+def latency_block(late_ns: np.ndarray, allowed_ns: np.ndarray, stream: np.ndarray) -> int:
+    """How many consecutive frames are one block, learnt from response times less their stream's mean (a miss counts as its deadline)."""
     if not len(late_ns):
         return 1
-    return statistics.block_length(np.where(np.isfinite(late_ns), late_ns, deadlines_ns))
+    values = np.where(np.isfinite(late_ns), late_ns, allowed_ns)
+    for s in np.unique(stream):
+        values[stream == s] -= values[stream == s].mean()
+    return statistics.block_length(values)
 
 
 def mean(values: np.ndarray, resamples: int = RESAMPLES) -> Interval | None:
