@@ -18,13 +18,13 @@ demo: $(RUN_ENV)/ready
 	$(RUN_ENV)/bin/edgert demo --out runs/demo
 
 test: $(TEST_ENV)/ready
-	$(TEST_ENV)/bin/python -m pytest
+	$(TEST_ENV)/bin/python -m pytest --no-skips
 
 test-models: $(MODELS_ENV)/ready
-	$(MODELS_ENV)/bin/python -m pytest tests/models
+	$(MODELS_ENV)/bin/python -m pytest --no-skips tests/models
 
 test-hw: $(HW_ENV)/ready
-	$(HW_ENV)/bin/python -m pytest tests/hw
+	$(HW_ENV)/bin/python -m pytest --no-skips tests/hw
 
 lint: $(LINT_ENV)/ready
 	$(LINT_ENV)/bin/ruff check .
@@ -36,9 +36,9 @@ bench: $(TEST_ENV)/ready
 	for file in tests/bench/*.py; do $(TEST_ENV)/bin/python $$file || exit 1; done
 
 $(RUN_ENV)/ready: EXTRAS := tflite
-$(TEST_ENV)/ready: EXTRAS := tflite,test
+$(TEST_ENV)/ready: EXTRAS := tflite,video,sim,test
 $(LINT_ENV)/ready: EXTRAS := lint
-$(MODELS_ENV)/ready: EXTRAS := models,test
+$(MODELS_ENV)/ready: EXTRAS := models,tflite,test
 $(HW_ENV)/ready: EXTRAS := hw,tflite,test
 
 # The demo installs edgert as a user would; the other environments see the working tree.

@@ -214,7 +214,7 @@ def running(pid):
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 48, 3)])
 def test_a_real_video_is_resized_to_the_networks_shape(bundle, shape):
     if not BIKES.is_file():
-        pytest.skip("the sample videos beside the repository are not there")
+        pytest.skip("needs ../shared/data: its videos")
     source = opened(bundle, f"video:{BIKES}", shape=shape)
     try:
         frames = [wait_frame(source, index).pixels for index in range(40)]
