@@ -28,7 +28,7 @@ class DepthDP(Policy):
 
     name = "depth-dp"
 
-    def __init__(self, jobs: float = 8, plans: float = 16, rate: float = 0.05):
+    def __init__(self, jobs: float = 6, plans: float = 12, rate: float = 0.05):
         self.jobs = int(jobs)
         self.plans = int(plans)
         self.rate = rate
@@ -43,12 +43,17 @@ class DepthDP(Policy):
         now_ns = engine.now_ns
         workers = max(1, len(engine.free_in_ns(ready[0].next_stage.resource)))
         options: list[Option] = []
+        needs: dict[str, int] = {}
         for job in ready:
             time_ns, best = 0, 0.0
+            room_ns = job.publish_ns - now_ns
             steps: list[tuple[int, float]] = []
-            for stage, gain in zip(job.stream.stages[job.done:job.last], job.gains()):
-                time_ns += engine.estimate_ns(stage)
-                if now_ns + time_ns > job.publish_ns:
+            for stage, gain in zip(job.stream.stages[job.done:], job.gains()):
+                need_ns = needs.get(stage.name)
+                if need_ns is None:
+                    need_ns = needs[stage.name] = engine.estimate_ns(stage)
+                time_ns += need_ns
+                if time_ns > room_ns:
                     break
                 if gain > 0:
                     steps.append((time_ns, gain))
