@@ -10,6 +10,7 @@ import json
 import sqlite3
 
 import numpy as np
+
 from imprecise.engine import Engine
 from imprecise.model import Curve, Event, Reward, Stage, Stream
 from imprecise.policies import make as make_policy

@@ -8,6 +8,7 @@ import io
 import json
 
 import numpy as np
+
 from modelkit.ternary import npz, reference
 from modelkit.ternary.layers import Conv, Dense, MaxPool
 from modelkit.ternary.network import Network

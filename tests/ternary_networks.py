@@ -7,6 +7,7 @@ from collections import Counter
 import attrs
 import numpy as np
 from hypothesis import strategies as st
+
 from modelkit.ternary import reference
 from modelkit.ternary.layers import AvgPool, Conv, Dense, Depthwise, Layer, MaxPool
 from modelkit.ternary.network import Network

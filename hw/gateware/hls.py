@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
 from modelkit.ternary.layers import Conv, Dense, Layer, MaxPool
 from modelkit.ternary.network import Network
 from modelkit.ternary.reference import check_frames

@@ -8,6 +8,7 @@ import argparse
 import time
 
 import numpy as np
+
 from modelkit.ternary import npz, reference
 from modelkit.ternary.engines import ENGINES, compare
 from modelkit.ternary.layers import Conv, Dense, MaxPool

@@ -14,6 +14,7 @@ import uuid
 from pathlib import Path
 
 import numpy as np
+
 from edgert.executive.replay import replay
 from edgert.results.record import Run
 from modelkit.ternary import npz, tflite

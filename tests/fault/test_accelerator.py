@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
-from edgert.results.record import Run
 from live_runs import PATIENCE_S, Live, check_record
+
+from edgert.results.record import Run
 
 MODULE = '''
 import os

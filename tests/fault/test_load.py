@@ -1,7 +1,8 @@
 """A load is turned into streams, and another run can take the same ones."""
 
-from edgert.results.record import Run
 from live_runs import Live, check_record
+
+from edgert.results.record import Run
 
 
 def test_a_load_makes_streams_that_cost_that_much_and_another_run_may_have_the_same(bundle, tmp_path):

@@ -7,9 +7,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-import pytest
-from edgert.results.record import Run
 from live_runs import PATIENCE_S, Live, check_record, command
+
+from edgert.results.record import Run
 
 
 def _refused(bundle, record):

@@ -8,6 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 from live_runs import PATIENCE_S, command
+
 from modelkit.ternary import tflite
 from modelkit.ternary.layers import Dense, MaxPool
 from modelkit.ternary.network import Network

@@ -3,8 +3,9 @@
 import signal
 
 import pytest
-from edgert.results.record import Run
 from live_runs import Live, check_record
+
+from edgert.results.record import Run
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -5,10 +5,11 @@ import signal
 import time
 
 import pytest
+from live_runs import PATIENCE_S, Live, check_record
+
 from edgert.errors import EdgertError
 from edgert.executive.pool import Pool
 from edgert.results.record import Run
-from live_runs import PATIENCE_S, Live, check_record
 
 
 def _refined_after(record, at_ns):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gateware import hls
 from modelkit.ternary import npz, reference
 from modelkit.ternary.layers import AvgPool, Conv, Dense, Depthwise, MaxPool

@@ -4,6 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
+
 from modelkit import data
 
 LABELS = np.repeat(np.arange(5), 200).astype(np.uint8)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+
 from ternary_networks import Tally, cases
 
 onnx = pytest.importorskip("onnx")

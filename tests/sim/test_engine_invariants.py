@@ -7,9 +7,10 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from drive import Run, drive, replayed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from drive import Run, drive, replayed
 from imprecise.admission import Certificate, admit_run, recheck
 from imprecise.engine import Engine
 from imprecise.model import Event, Stage, Stream

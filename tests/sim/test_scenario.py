@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from imprecise import scenario
 from imprecise.draws import Constant, Empirical, Listed, Lognormal, Periodic, Releases, Sporadic
 from imprecise.model import Curve, Reward, Stage

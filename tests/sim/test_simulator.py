@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from imprecise import simulator
 from imprecise.draws import Constant, Empirical, Listed, Lognormal, Periodic, Releases, Sporadic, typical_ns
 from imprecise.engine import Engine

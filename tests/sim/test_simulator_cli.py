@@ -6,12 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
 from edgert.cli import simulate as command
 from edgert.errors import BundleError, UsageError
 from imprecise import scenario
 from imprecise.model import Curve, Reward, Stage
 from imprecise.simulator import simulate
-from typer.testing import CliRunner
 
 
 def run(*args: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from imprecise import scenario, tuning
 from imprecise.simulator import simulate
 

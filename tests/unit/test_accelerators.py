@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+
 import small_bundle
 from edgert import accelerators
 from edgert.accelerators import base, emulated, litert

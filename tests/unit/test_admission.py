@@ -8,9 +8,10 @@ from itertools import combinations_with_replacement
 from random import Random
 
 import pytest
-from drive import drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from drive import drive
 from imprecise.admission import Certificate, CounterExample, NotProven, Task, admit, least_deadline, longest_optional_stage, recheck
 from imprecise.engine import Engine
 from imprecise.model import Stage, Stream

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from imprecise.admission import admit_run, recheck
 from imprecise.model import Stage, Stream
 

@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 import small_bundle
 from edgert.bundle import find, load, loading
 from edgert.errors import BundleError, EdgertError, UsageError

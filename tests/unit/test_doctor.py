@@ -8,6 +8,7 @@ import sys
 import types
 
 import pytest
+
 import small_bundle
 from edgert.accelerators import base
 from edgert.accelerators.numpy_kernel import NumpyAccelerator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from imprecise.engine import ATTEMPTS, Engine
 from imprecise.model import Action, Event, Stage, Stream
 from imprecise.policies.base import Policy

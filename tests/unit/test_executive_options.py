@@ -1,6 +1,7 @@
 """The command line of `edgert run`: what cannot be right is one line with the next thing to type, before anything is started."""
 
 import pytest
+
 from edgert.cli import main
 from edgert.errors import UsageError
 from edgert.executive import options

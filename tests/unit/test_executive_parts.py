@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+
 from edgert.errors import AcceleratorError, AcceleratorTimeout, RecordError
 from edgert.executive import realtime, reproduce
 from edgert.executive.fallback import FIRST_BACKOFF_NS, MandatoryEngine

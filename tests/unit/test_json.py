@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import run_records
 
 ROOT = Path(__file__).parents[2]

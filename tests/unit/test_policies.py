@@ -5,6 +5,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from imprecise import policies
 from imprecise.engine import Engine
 from imprecise.model import Curve, Event, Job, Reward, Stage, Stream

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgert.errors import RecordError, UsageError
 from edgert.executive.writer import Dispatcher, WriterProcess
 from edgert.results import record

@@ -5,11 +5,12 @@ import importlib.util
 import json
 
 import pytest
+from test_record import fill, frame
+
 from edgert.errors import EdgertError, UsageError
 from edgert.results import record
 from edgert.results.export import export
 from edgert.results.record import RecordWriter, Run
-from test_record import fill, frame
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 import run_records
 from edgert.results import compare, demo, plots, report, svg, timeline, view
 from edgert.results.summary import summarise

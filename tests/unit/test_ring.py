@@ -9,6 +9,7 @@ import textwrap
 import time
 
 import pytest
+
 from edgert.errors import RecordError
 from edgert.results.ring import DATA, Ring
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import small_bundle
 from edgert.bundle import load
 from edgert.errors import SourceError, UsageError

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from imprecise import statistics as s
 from imprecise.binomial import beta_quantile, betainc, binomial_cdf, t_quantile
 

@@ -4,6 +4,7 @@ import sqlite3
 
 import numpy as np
 import pytest
+
 import run_records
 from edgert.errors import RecordError, UsageError
 from edgert.results import summary, view

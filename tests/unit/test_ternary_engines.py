@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+
 from modelkit.ternary import engines, reference
 from modelkit.ternary.kernel import Kernel
 from modelkit.ternary.layers import AvgPool, Conv, Dense, MaxPool
@@ -86,6 +87,7 @@ def test_engines_agree_on_networks_of_camera_size(shape: tuple[int, int, int], w
 def test_litert_takes_the_whole_graph_of_a_network_with_odd_padding() -> None:
     pytest.importorskip("ai_edge_litert")
     from ai_edge_litert.interpreter import Interpreter
+
     from modelkit.ternary import tflite
 
     network = Network(
@@ -107,6 +109,7 @@ def test_litert_takes_the_whole_graph_of_a_network_with_odd_padding() -> None:
 def test_runner_refuses_a_graph_that_xnnpack_left_to_the_inexact_kernels() -> None:
     pytest.importorskip("ai_edge_litert")
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
     from modelkit.ternary import tflite
 
     network = Network((2, 2, 1), [Dense(np.ones((4, 3), np.int8), np.zeros(3, int), np.zeros(3, int))])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from modelkit.ternary.layers import AvgPool, Conv, Dense, Depthwise, MaxPool
 from modelkit.ternary.network import Network
 

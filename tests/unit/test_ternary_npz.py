@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from modelkit.ternary import npz
 from modelkit.ternary.layers import AvgPool, Conv, Dense, Depthwise, MaxPool
 from modelkit.ternary.network import Network

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from modelkit.ternary import engines, npz, reference
 from modelkit.ternary.layers import Dense
 from modelkit.ternary.network import Network

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from imprecise.model import Curve, Reward, Stage
 
 from ..errors import BundleError, UsageError

@@ -12,6 +12,7 @@ from ..errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
+
     from modelkit.ternary.engines import Result
 
     from ..bundle import Bundle

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from imprecise.engine import NEVER_NS, Engine
 from imprecise.model import Action, Event
 

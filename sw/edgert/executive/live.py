@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from imprecise.draws import Periodic
 from imprecise.engine import Engine
 from imprecise.model import Stream

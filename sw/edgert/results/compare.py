@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from imprecise import statistics
 
 from ..errors import UsageError

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+
 from imprecise import statistics
 
 from . import plots, report

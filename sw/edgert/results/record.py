@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Union, get_type_hints
 
 import numpy as np
+
 from imprecise.model import Action, Event
 
 from ..errors import RecordError, UsageError

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from imprecise import statistics
 from imprecise.binomial import Interval
 

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from imprecise.units import format_ns
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from imprecise.units import format_ns
 
 TEXTS = {"unknown": "unknown", "machine_stall": "machine stall", "accelerator": "accelerator", "overrun": "overrun",
          "source": "source", "queueing": "queueing"}  # causes of a miss

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from imprecise.draws import DurationModel, Empirical, Periodic, Quantiles
 from imprecise.scenario import Outcomes, Scenario, Source, Workload
 from imprecise.simulator import simulate

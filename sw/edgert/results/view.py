@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from imprecise.policies import make as make_policy
 
 from ..errors import RecordError

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
+
 from imprecise.draws import draw_items
 
 from ..errors import SourceError, UsageError
