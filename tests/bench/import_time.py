@@ -5,8 +5,9 @@ import subprocess
 import sys
 import time
 
-CASES = {"python -c pass": "pass", "import edgert": "import edgert", "import imprecise.engine": "import imprecise.engine",
-         "import edgert.cli": "import edgert.cli", "edgert --help": "import sys; sys.argv = ['edgert', '--help']\nfrom edgert.cli import main\nmain()"}
+CASES = {"import edgert": "import edgert", "import imprecise.engine": "import imprecise.engine",
+         "import edgert.cli": "import edgert.cli",
+         "edgert --help": "import sys; sys.argv = ['edgert', '--help']\nfrom edgert.cli import main\nmain()"}
 
 
 def wall_ms(code: str, runs: int = 15) -> list[float]:
