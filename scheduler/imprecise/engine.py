@@ -28,6 +28,7 @@ from heapq import heappop, heappush
 from .durations import SlidingQuantile
 from .model import Action, Event, Job, Stage, Stream
 from .policies.base import Policy
+from .resources import Resources
 
 NEVER_NS = 1 << 62
 ATTEMPTS = 3  # of a mandatory stage that fails, while its deadline has not passed
@@ -60,9 +61,7 @@ class Engine:
         self._yields = dict(yields or {})
         self._local_ns = [[(local_ns or {}).get((i, k), stream.deadline_ns) for k in range(len(stream.stages))]
                           for i, stream in enumerate(self.streams)]
-        self._free: dict[str, list[int]] = {name: list(range(n)) for name, n in resources.items()}
-        self._lost: set[tuple[str, int]] = set()
-        self._started: dict[tuple[str, int], tuple[Job, int]] = {}  # unit -> (job, start time)
+        self._resources = Resources(resources)
         self._mandatory: dict[str, list[tuple[int, int, int, Job]]] = {name: [] for name in resources}
         self._optional: dict[str, dict[int, Job]] = {name: {} for name in resources}
         self._timers: list[tuple[int, int, Job]] = []
@@ -71,7 +70,7 @@ class Engine:
         self._wake_ns = -1
         self._actions: list[Action] = []
         self._handlers = {"release": self._release, "done": self._done, "failed": self._failed,
-                          "abandoned": self._abandoned, "lost": self._resource_lost, "back": self._resource_back}
+                          "abandoned": self._abandoned, "lost": self._resource_lost, "back": self._resources.restore}
         for stream in self.streams:
             if guard_ns >= stream.deadline_ns:
                 raise ValueError(f"stream {stream.name!r}: the guard ({guard_ns} ns) leaves nothing of its deadline")
@@ -94,8 +93,8 @@ class Engine:
         timers = self._timers
         if timers and timers[0][0] <= now_ns:
             self._publish_due()
-        for resource, free in self._free.items():
-            while free and (self._mandatory[resource] or self._optional[resource]) and self._start_one(resource, free):
+        for resource, free in self._resources.free.items():
+            while free and (self._mandatory[resource] or self._optional[resource]) and self._start_one(resource):
                 pass
         while timers and timers[0][2].closed:  # nobody need be woken for those
             heappop(timers)
@@ -113,8 +112,8 @@ class Engine:
 
     def free_in_ns(self, resource: str) -> list[int]:
         """For each working unit of a resource, how long it is still busy (estimated; 0: free), shortest first."""
-        waits = [0] * len(self._free[resource])
-        for (name, _), (job, start_ns) in self._started.items():
+        waits = [0] * len(self._resources.free[resource])
+        for (name, _), (job, start_ns) in self._resources.running.items():
             if name == resource:
                 waits.append(max(0, start_ns + self.estimate_ns(job.next_stage) - self.now_ns))
         return sorted(waits)
@@ -131,9 +130,11 @@ class Engine:
         self._advance(job)
 
     def _done(self, event: Event) -> None:
-        if self._is_stale(event):
+        if not self._resources.runs(event):
+            self.stale += 1
             return
-        job = self._take_back(event)
+        job, start_ns = self._resources.take_back(event)
+        self.estimates[job.next_stage.name].add(event.at_ns - start_ns)
         job.done += 1
         job.confidence = event.value
         if job.closed:
@@ -143,11 +144,23 @@ class Engine:
             self._advance(job)
 
     def _failed(self, event: Event) -> None:
-        if not self._is_stale(event):
-            self._drop_stage(event)
+        if self._resources.runs(event):
+            self._give_up_stage(event)
+        else:
+            self.stale += 1
 
-    def _drop_stage(self, event: Event) -> None:
-        job = self._take_back(event)
+    def _abandoned(self, event: Event) -> None:
+        if self._resources.runs(event):
+            self._resource_lost(event)
+        else:
+            self.stale += 1
+
+    def _resource_lost(self, event: Event) -> None:
+        if self._resources.lose(event):
+            self._give_up_stage(event)
+
+    def _give_up_stage(self, event: Event) -> None:
+        job, _ = self._resources.take_back(event)
         if job.closed:
             del self.jobs[job.id]
         elif job.done >= job.needed:
@@ -159,43 +172,7 @@ class Engine:
             if tries < ATTEMPTS:
                 self._advance(job)
 
-    def _abandoned(self, event: Event) -> None:
-        if not self._is_stale(event):
-            self._lost.add((event.resource, event.unit))
-            self._drop_stage(event)
-
-    def _resource_lost(self, event: Event) -> None:
-        unit = (event.resource, event.unit)
-        self._lost.add(unit)
-        if unit in self._started:
-            self._drop_stage(event)
-        elif event.unit in self._free[event.resource]:
-            self._free[event.resource].remove(event.unit)
-
-    def _resource_back(self, event: Event) -> None:
-        unit = (event.resource, event.unit)
-        if unit in self._lost:
-            self._lost.remove(unit)
-            self._free[event.resource].append(event.unit)
-
     # Steps of a job ---------------------------------------------------------------------------------------------------
-
-    def _is_stale(self, event: Event) -> bool:
-        """Whether this stage does not run on that unit: a worker that was given up may still answer."""
-        job = self._started.get((event.resource, event.unit), (None,))[0]
-        stale = job is None or job.id != event.job or job.done != event.stage
-        self.stale += stale
-        return stale
-
-    def _take_back(self, event: Event) -> Job:
-        """Free the unit that an event names and return the job that ran there."""
-        job, start_ns = self._started.pop((event.resource, event.unit))
-        job.running = False
-        if event.kind == "done":
-            self.estimates[job.next_stage.name].add(event.at_ns - start_ns)
-        if (event.resource, event.unit) not in self._lost:
-            self._free[event.resource].append(event.unit)
-        return job
 
     def _advance(self, job: Job) -> None:
         """Queue the job's next stage, or publish where nothing more will be done."""
@@ -235,14 +212,12 @@ class Engine:
 
     # Choosing ---------------------------------------------------------------------------------------------------------
 
-    def _start_one(self, resource: str, free: list[int]) -> bool:
+    def _start_one(self, resource: str) -> bool:
         """Start the best waiting stage on one free unit; False: nothing to start."""
         job = self._pop_mandatory(resource) or self._pick_optional(resource)
         if job is None:
             return False
-        unit = free.pop(0)
-        self._started[resource, unit] = (job, self.now_ns)
-        job.running = True
+        unit = self._resources.take(resource, job, self.now_ns)
         self._actions.append(Action("start", job.id, job.done, resource, unit))
         return True
 
@@ -299,7 +274,7 @@ class Engine:
         """Whether mandatory work waits or runs on a resource."""
         if any(not entry[3].closed for entry in self._mandatory[resource]):
             return True
-        return any(name == resource and job.done < job.needed for (name, _), (job, _) in self._started.items())
+        return any(name == resource and job.done < job.needed for (name, _), (job, _) in self._resources.running.items())
 
     def _wants(self, job: Job) -> bool:
         if self.policy_fault:
