@@ -29,7 +29,9 @@ class StageSettings:
 
     plan: (channels, pool) of each 3x3 convolution, pool 2 for a 2x2 max pool after it, 1 for none. hidden: units of
     a dense layer after them, 0 for none; a dense layer of logits ends it. views: how
-    many shifted and mirrored copies run inside the file (1: the frame as it is). reach: shifts in training, pixels.
+    many shifted and mirrored copies run inside the file (1: the frame as it is). reach: shifts in training, pixels. ramp: the
+    offset grows from nought to its full size over this share of the training; without it most pictures are already right, give hardly
+    a gradient, and the stage learns no features of its own.
     """
 
     plan: tuple
@@ -40,6 +42,7 @@ class StageSettings:
     reach: int = 2
     flips: bool = True
     dropout: float = 0.1
+    ramp: float = 0.6
     weight_decay: float = 5e-4
     views: int = 1
 
@@ -148,7 +151,8 @@ def fit(model, settings, train, check, seed, say=None):
         for i in range(steps):
             optimizer.learning_rate = cosine(epoch * steps + i, settings.epochs * steps, settings.peak)
             rows = order[i * batch : (i + 1) * batch]
-            losses.append(step(seen[rows], labels[rows], offsets[rows]))
+            part = min(1.0, (epoch * steps + i) / max(settings.ramp * settings.epochs * steps, 1.0))
+            losses.append(step(seen[rows], labels[rows], offsets[rows] * np.float32(part)))
         loss, accuracy = score(check[2] + outputs(model, check[0]), check[1])
         if best[1] is None or loss < best[0]:
             best = (loss, accuracy, model.get_weights())

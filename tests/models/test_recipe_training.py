@@ -70,7 +70,7 @@ def pictures():
     for frame, label in zip(frames, labels, strict=True):
         row, column = 6 * (label // 2) + rng.integers(0, 3), 6 * (label % 2) + rng.integers(0, 3)
         frame[row : row + 4, column : column + 4] //= 2
-        frame[row : row + 4, column : column + 4] += 60
+        frame[row : row + 4, column : column + 4] += 110
     labels = labels.astype(np.uint8)
     names = ("a", "b", "c", "d")
     return Dataset("corners", names, frames[:2000], labels[:2000], frames[2000:], labels[2000:], licence="CC0-1.0")
@@ -86,7 +86,7 @@ def test_the_recipe_makes_a_whole_bundle_of_own_pictures_and_resumes(tmp_path):
     plan = ((4, 2), (8, 1))
     settings = classify.RecipeSettings(
         mandatory=train.TernarySettings(
-            layers=(("conv", 4, 3, 1), ("pool", 2), ("dense", 8), ("dense", 4)), bits=(4, 6), epochs=(3, 3, 2), batch=32
+            layers=(("conv", 4, 3, 1), ("pool", 2), ("dense", 8), ("dense", 4)), bits=(4, 6), epochs=(8, 8, 4), batch=32
         ),
         stages=tuple(StageSettings(plan, epochs=3, batch=32, reach=1, flips=False, views=v) for v in (1, 3)),
         choose=200,
@@ -102,7 +102,7 @@ def test_the_recipe_makes_a_whole_bundle_of_own_pictures_and_resumes(tmp_path):
     assert len(bundle.calibration["correct"]) == 1 + len(bundle.stage_files) == len(out.logits["test"])
     stored = np.load(tmp_path / "b" / "outcomes.npz")
     assert stored["correct"].shape == stored["confidence"].shape == (100, len(out.logits["test"]))
-    assert stored["correct"][:, 0].mean() > 0.5  # chance is 0.25
+    assert stored["correct"][:, 0].mean() > 0.6  # chance is 0.25
     assert all(row["mismatches"] in (0, None) for row in out.notes["engines"])
     for stage in bundle.stage_files:
         assert (tmp_path / "b" / stage).stat().st_size > 0

@@ -15,8 +15,8 @@ MANDATORY = TernarySettings(
     reach=1,
     teacher_views=3,
 )
-STAGE1 = StageSettings(plan=((16, 2), (32, 2), (64, 1)), epochs=6, reach=1, views=2)
-STAGE2 = StageSettings(plan=((24, 2), (48, 2), (96, 2)), hidden=128, epochs=10, reach=1, views=18)
+STAGE1 = StageSettings(plan=((16, 2), (32, 2), (64, 1)), epochs=8, reach=1, views=2)
+STAGE2 = StageSettings(plan=((24, 2), (48, 2), (96, 2)), hidden=128, epochs=12, reach=1, views=18)
 
 SETTINGS = RecipeSettings(mandatory=MANDATORY, stages=(STAGE1, STAGE2), mandatory_share=0.46)
 

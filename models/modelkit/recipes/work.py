@@ -61,4 +61,4 @@ def shown(progress):
     from rich.console import Console
 
     with Console(stderr=True).status("training") as status:
-        yield lambda message: status.update(message)
+        yield status.update
