@@ -27,7 +27,12 @@ def table(head, rows):
 def text(out, timing):
     """The whole card of an `Outcome`."""
     sections = (_head(out), _accuracy(out), _stages(out), _calibration(out), _timing(timing), _network(out), _engines(out))
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join((*sections, *licence(out.dataset))) + "\n"
+
+
+def licence(dataset):
+    """The notice that the pictures' licence asks for, as a section; none where the data set has none."""
+    return [f"## Licence of the pictures\n\n{dataset.notice}"] if dataset.notice else []
 
 
 def _head(out):

@@ -16,6 +16,19 @@ FASHION_CLASSES = (
 FASHION_PACKAGE = "dataset-fashion-mnist"
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FASHION_LICENCE = "MIT (Expat), copyright 2017 Zalando SE"
+FASHION_NOTICE = """The MIT License (MIT) Copyright © 2017 Zalando SE, https://tech.zalando.com
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the
+"Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish,
+distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished to do so, subject to
+the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF
+MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR
+ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH
+THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
 
 
 class DataError(Exception):
@@ -27,7 +40,7 @@ class Dataset:
     """Labelled pictures for training and a test set that no choice may look at.
 
     frames: uint8 [n, h, w, c]; labels: uint8 [n]; the same for the test set. `source` is what `edgert` calls the data
-    (`dataset:NAME`), `licence` goes into the card.
+    (`dataset:NAME`); `licence` and, in full, `notice` go into the card.
     """
 
     name: str
@@ -38,6 +51,7 @@ class Dataset:
     test_labels: np.ndarray
     licence: str = "not stated"
     origin: str = "not stated"
+    notice: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +118,7 @@ def fashion(folder=None):
         test_frames=test_frames[..., None],
         test_labels=test_labels,
         licence=FASHION_LICENCE,
+        notice=FASHION_NOTICE,
         origin=f"Fashion-MNIST, Debian package {FASHION_PACKAGE}",
     )
 

@@ -6,7 +6,10 @@ output `[1, classes]` int8. With several views the file itself makes shifted and
 GATHER), runs the network on all of them and gives the mean. TensorFlow is imported on use.
 """
 
+import io
 import time
+import warnings
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import numpy as np
@@ -221,7 +224,9 @@ def to_tflite(model, shape, settings, frames):
     converter.representative_dataset = pictures
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    data = converter.convert()
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # a page of text about the graph, at each conversion
+        warnings.simplefilter("ignore")
+        data = converter.convert()
     stage = Stage(data)
     if stage.input_quantisation != (1.0, -128):
         raise StageError(f"input quantisation is {stage.input_quantisation}, expected (1.0, -128)")

@@ -9,7 +9,7 @@
 TensorFlow is imported on use.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,7 +42,8 @@ class TernarySettings:
     layers: ("conv", channels, kernel, stride), ("pool", size) after a conv, ("dense", units); the last is the dense layer
     of logits.
     bits: activation bits of each hidden layer with weights. Epoch counts and peak learning rates of the three phases; alpha: weight
-    of the teacher's answer in the loss, at `temperature`. threshold: a weight is kept when |w| > threshold * lambda.
+    of the teacher's answer in the loss, at `temperature`, where there is a teacher. threshold: a weight is kept when |w| > threshold *
+    lambda. reach, flips: pictures are learnt from as they are and in views - 1 random shifts (at most reach pixels) and mirrorings.
     """
 
     layers: tuple = (("conv", 12, 3, 1), ("pool", 2), ("conv", 24, 3, 1), ("pool", 2), ("dense", 32), ("dense", 10))
@@ -55,9 +56,7 @@ class TernarySettings:
     alpha: float = 0.7
     temperature: float = 3.0
     threshold: float = 0.5
-    teacher_epochs: int = 8
-    teacher_views: int = 6
-    weight_decay: float = field(default=0.0)
+    views: int = 3
 
 
 def tnt(weights, threshold=0.5, steps=50):

@@ -108,7 +108,7 @@ def _teacher(out, work, parts):
         return {"score": score, "soft": np.stack([_both_ways(model, v, settings.teacher.flips) for v in views])}
 
     mandatory = settings.mandatory
-    key = [asdict(settings.teacher), out.seed, mandatory.teacher_views, mandatory.reach, mandatory.flips]
+    key = [asdict(settings.teacher), out.seed, mandatory.views, mandatory.reach, mandatory.flips]
     result = work.step("teacher", key, teach)
     out.notes["teacher"] = tuple(float(v) for v in result["score"])
     return result["soft"], key
@@ -130,13 +130,13 @@ def _ternary(out, work, parts, name, part, seed, soft, key):
 
 
 def _mandatory_views(settings, frames, seed):
-    """uint8 [views, n, h, w, c]: the frames and random small shifts of them, the same for teacher and pupil."""
+    """uint8 [views, n, h, w, c]: the frames and random views of them, the same for teacher and pupil."""
     flips = (False, True) if settings.flips else (False,)
     table = data.view_table(*frames.shape[1:3], data.shifts_within(settings.reach), flips)
     if len(table) == 1:
         return frames[None]
     rng = np.random.default_rng([seed, 7])
-    return np.stack([frames] + [data.augment(frames, table, rng) for _ in range(settings.teacher_views - 1)])
+    return np.stack([frames] + [data.augment(frames, table, rng) for _ in range(settings.views - 1)])
 
 
 def _both_ways(model, frames, flips):

@@ -13,10 +13,10 @@ MANDATORY = TernarySettings(
     threshold=0.65,
     epochs=(5, 9, 4),
     reach=1,
-    teacher_views=3,
+    views=3,
 )
-STAGE1 = StageSettings(plan=((16, 2), (32, 2), (64, 1)), epochs=8, reach=1, views=2)
-STAGE2 = StageSettings(plan=((24, 2), (48, 2), (96, 2)), hidden=128, epochs=12, reach=1, views=18)
+STAGE1 = StageSettings(plan=((24, 2), (48, 2), (64, 1)), epochs=8, reach=1, views=2)
+STAGE2 = StageSettings(plan=((32, 2), (64, 2), (128, 2)), hidden=128, epochs=12, reach=1, views=18)
 
 SETTINGS = RecipeSettings(mandatory=MANDATORY, stages=(STAGE1, STAGE2), mandatory_share=0.46)
 
@@ -28,7 +28,7 @@ QUICK = RecipeSettings(
         epochs=(2, 2, 1),
         batch=32,
         alpha=0.5,
-        teacher_views=2,
+        views=2,
     ),
     teacher=StageSettings(plan=SMALL, epochs=3, batch=32),
     stages=(StageSettings(plan=SMALL, epochs=4, batch=32), StageSettings(plan=SMALL, epochs=4, batch=32, views=4)),
