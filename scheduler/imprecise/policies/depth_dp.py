@@ -35,8 +35,8 @@ class DepthDP(Policy):
         self.price = 0.0  # gain per ns
 
     def wants(self, job: Job, engine: Engine) -> bool:
-        """While some deeper answer is expected to be better."""
-        return any(gain > 0 for gain in job.gains())
+        """While some deeper answer is not expected to be worse."""
+        return any(gain >= 0 for gain in job.gains())
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """The densest job of the best plan."""
@@ -60,8 +60,8 @@ class DepthDP(Policy):
                     best = max(best, gain / time_ns)
             if steps:
                 options.append((best, job, steps))
-        if not options:
-            return None
+        if not options:  # nothing is known to gain: the unit would idle, so the least sure one gets it
+            return min(ready, key=lambda job: (job.confidence, job.deadline_ns, job.id))
         options.sort(key=lambda option: (-option[0], option[1].deadline_ns, option[1].id))
         chosen = self.plan(options[:self.jobs], now_ns, workers)[1]
         self._learn(options, chosen)
