@@ -14,7 +14,7 @@ MS = 10**6
 STAGES = (Stage("m", "fpga", True, MS, MS), Stage("one", "cpu", False, 0, 2 * MS), Stage("two", "cpu", False, 0, 10 * MS))
 FALLING = Reward(
     correct=(Curve((0.0, 1.0), (0.1, 1.0)),) * 3,
-    gain={(0, 1): Curve((0.0, 1.0), (0.2, 0.0)), (0, 2): Curve((0.0, 1.0), (0.5, -0.1)), (1, 2): Curve((0.0, 1.0), (0.3, -0.1))},
+    gain={(0, 1): Curve((0.0, 1.0), (0.2, -0.05)), (0, 2): Curve((0.0, 1.0), (0.5, -0.1)), (1, 2): Curve((0.0, 1.0), (0.3, -0.1))},
 )
 STREAM = Stream("camera", 33 * MS, 33 * MS, STAGES, reward=FALLING)
 
@@ -60,11 +60,22 @@ def test_threshold_wants_only_what_is_less_sure_than_theta():
     assert policy.pick([waiting(0, 0.5, 9), waiting(1, 0.5, 4)], engine_with(policy)).id == 1
 
 
-def test_depth_dp_leaves_alone_what_is_not_expected_to_gain():
+def test_depth_dp_leaves_alone_what_is_expected_to_get_worse():
     policy = policies.make("depth-dp")
     assert policy.wants(waiting(0, 0.5), engine_with(policy))
     sure = waiting(1, 1.0)
     assert not policy.wants(sure, engine_with(policy))
+
+
+def test_depth_dp_gives_an_idle_unit_to_the_least_sure_where_nothing_is_known_to_gain():
+    flat = Reward(correct=FALLING.correct, gain={pair: Curve((0.0,), (0.0,)) for pair in FALLING.gain})
+    stream = Stream("camera", 33 * MS, 33 * MS, STAGES, reward=flat)
+    jobs = [Job(i, 0, stream, i, 0, 0, 1) for i in range(3)]
+    for job, sure in zip(jobs, (0.9, 0.4, 0.7)):
+        job.done, job.confidence = 1, sure
+    policy = policies.make("depth-dp")
+    assert all(policy.wants(job, engine_with(policy)) for job in jobs)
+    assert policy.pick(jobs, engine_with(policy)).id == 1
 
 
 @settings(max_examples=150, deadline=None)
