@@ -6,11 +6,10 @@ Usage: python tests/bench/choose_default.py [SEEDS [FRAMES]]
 import math
 import sys
 
+from edgert.cli.simulate import workload
 from imprecise import scenario
 from imprecise.simulator import simulate
 from imprecise.tuning import tune_threshold
-
-from edgert.cli.simulate import workload
 
 LOADS = (1.0, 1.5, 2.0, 3.0, 4.0)
 POLICIES = ("mandatory-only", "fifo-gated", "least-confident", "threshold", "depth-dp")
