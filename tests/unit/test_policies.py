@@ -76,6 +76,8 @@ def test_depth_dp_gives_an_idle_unit_to_the_least_sure_where_nothing_is_known_to
     policy = policies.make("depth-dp")
     assert all(policy.wants(job, engine_with(policy)) for job in jobs)
     assert policy.pick(jobs, engine_with(policy)).id == 1
+    quick = policies.make("depth-dp:idle=0")
+    assert not any(quick.wants(job, engine_with(quick)) for job in jobs)
 
 
 @settings(max_examples=150, deadline=None)
