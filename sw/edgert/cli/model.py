@@ -87,12 +87,12 @@ def train(
         raise UsageError(f"training needs {error.name}", "pip install 'edgert[models]'") from None
     try:
         make: Any = fashion.train
-        outcome = make(out, seed=seed, seeds=seeds, quick=quick, folder=folder)
+        make(out, seed=seed, seeds=seeds, quick=quick, folder=folder)
     except data.DataError as error:
         raise UsageError(str(error), "sudo apt-get install dataset-fashion-mnist, or name its folder with --folder") from None
     except ModuleNotFoundError as error:
         raise UsageError(f"training needs {error.name}", "pip install 'edgert[models]'") from None
-    typer.echo(f"{out}: {outcome}")
+    typer.echo(f"{out} is written; {out / 'card.md'} has every figure")
     typer.echo(f"next: edgert model verify {out} --data frames --data random:10000")
 
 
