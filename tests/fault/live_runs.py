@@ -24,7 +24,7 @@ from modelkit.ternary.network import Network
 
 CLASSES = 5
 SHAPE = (16, 16, 1)
-PATIENCE_S = 60.0  # for a machine that is very busy: a bound on waiting, never a measure
+PATIENCE_S = 60.0
 
 
 def _network(seed: int, widths: tuple[int, ...], stride: int) -> Network:
@@ -80,6 +80,12 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "edgert.cli", "run", *map(str, arguments)]
 
 
+def _hear_signals() -> None:
+    """A run keeps ignoring what it inherits as ignored (nohup, a shell's &); these tests may themselves be run so."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Live:
     """`edgert run` on the tiny bundle, in the background, with its helper processes marked as ours."""
 
@@ -92,7 +98,8 @@ class Live:
         own = ["--source", "dataset:tiny", "--deadline", "60ms"] if source else []
         self.process = subprocess.Popen(
             command(str(bundle), *own, "--best-effort", "--policy", policy, "--record", str(record), "--json", *arguments),
-            env={**os.environ, "PYTHONPATH": path, name: value, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONPATH": path, name: value, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=_hear_signals)
         self.out = self.err = ""
 
     def frames(self) -> int:
@@ -115,7 +122,12 @@ class Live:
         """Send a signal (0: none) and wait for the end; the exit code."""
         if number:
             self.process.send_signal(number)
-        self.out, self.err = self.process.communicate(timeout=PATIENCE_S)
+        try:
+            self.out, self.err = self.process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # where does it stand?
+            self.out, self.err = self.process.communicate(timeout=PATIENCE_S)
+            raise AssertionError(f"it did not end within {PATIENCE_S} s: {self.err}") from None
         return self.process.returncode
 
     def summary(self) -> dict:
