@@ -98,8 +98,8 @@ class Live:
         own = ["--source", "dataset:tiny", "--deadline", "60ms"] if source else []
         self.process = subprocess.Popen(
             command(str(bundle), *own, "--best-effort", "--policy", policy, "--record", str(record), "--json", *arguments),
-            env={**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONPATH": path, name: value, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            preexec_fn=_hear_signals)
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONPATH": path, name: value, **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_signals)  # noqa: PLW1509  one thread here
         self.out = self.err = ""
 
     def frames(self) -> int:
