@@ -25,6 +25,6 @@ def parse_ns(text: str) -> int:
 def format_ns(value_ns: float) -> str:
     """Write a duration for people, with three significant digits: 33 ms, 1.25 s, 850 us."""
     for unit, scale in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if abs(value_ns) >= scale:
+        if abs(value_ns) >= 0.9995 * scale:  # 999.6 us is written as 1 ms
             return f"{value_ns / scale:.3g} {unit}"
     return f"{value_ns:.0f} ns"

@@ -76,8 +76,6 @@ def test_emulation_of_a_random_network_is_exact_and_ternary(tmp_path) -> None:
 def test_emulation_of_the_zoo_network_is_exact(tmp_path) -> None:
     pytest.importorskip("hls4ml")
     bundle = ZOO / "fashion"
-    if not (bundle / "mandatory.npz").exists():
-        pytest.skip("models/zoo/fashion is not trained yet")
     network = npz.load(bundle / "mandatory.npz")
     with np.load(bundle / "frames.npz", allow_pickle=False) as arrays:
         frames = arrays["frames"][:300]

@@ -120,13 +120,8 @@ def test_the_fashion_recipe_in_small_makes_a_valid_bundle(tmp_path):
     pytest.importorskip("tensorflow")
     pytest.importorskip("ai_edge_litert")
     from edgert.bundle import load
-    from modelkit import data
     from modelkit.recipes import fashion
 
-    try:
-        data.fashion()
-    except data.DataError as error:
-        pytest.skip(str(error))
     out = fashion.train(tmp_path / "fashion", seeds=1, quick=True, progress=lambda line: None)
     bundle = load(str(tmp_path / "fashion"))
     assert bundle.name == "fashion" and len(bundle.classes) == 10
