@@ -55,7 +55,7 @@ Ternary network with {len(out.stage_files)} refinement stages for {d.name}: {" x
 - Made with `{out.command}`, {out.seconds / 60:.0f} minutes in its last, uninterrupted part, on {machine_of(out)}.
 - Splits of the {len(d.labels):,} training pictures, seed {out.seed}: A {len(s.mandatory):,} (the mandatory network learns from these \
 only), B {len(s.stages):,}, V {len(s.choose):,} (early stopping and choice), C {len(s.calibrate):,} (curves, \
-`validation.npz`; no training, no choice). The {len(d.test_labels):,} test pictures: once, at the end.
+`validation.npz`; no training, no choice). The {len(d.test_labels):,} test pictures: by this run once, at the end.
 - Stages: {learnt}.
 - Mandatory network: {taught}."""
 

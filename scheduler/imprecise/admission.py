@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any, NamedTuple
 
 from .demand import (
@@ -231,7 +232,7 @@ def _answer(question: _Set, limits: bool = True) -> _Answer | str:
     ways: list[Callable[[_Segment], int]] = [lambda g: g.cost_ns]
     if any(len(list_) > 1 for list_ in question.segments):
         ways.append(lambda g: 1)
-        ways += [lambda g, w=w: w if g.resource in question.optional else 1 for w in (3, 10, 30)]  # type: ignore[misc]
+        ways += [partial(_favour, question.optional, weight) for weight in (3, 10, 30)]
     if not limits:
         question = question._replace(optional=frozenset(), strangers=0)
     answers: list[_Answer | str] = []
@@ -243,6 +244,11 @@ def _answer(question: _Set, limits: bool = True) -> _Answer | str:
     if not proven:
         return answers[0]
     return max(proven, key=lambda a: min(a[2].values()))  # the one that leaves most room for optional stages
+
+
+def _favour(resources: Collection[str], weight: int, segment: _Segment) -> int:
+    """`weight` where optional stages run as well, so that more of the deadline goes there, else 1."""
+    return weight if segment.resource in resources else 1
 
 
 def _with_local_deadlines(question: _Set, weight: Callable[[_Segment], int]) -> _Answer | str:

@@ -78,7 +78,7 @@ class Network:
     @property
     def output_shape(self) -> tuple[int]:
         """(classes,)."""
-        return self.shapes[-1]  # type: ignore[return-value]
+        return (self.shapes[-1][0],)
 
     @property
     def classes(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,11 @@ def _sample(once: Callable[[np.ndarray], int], frames: Sequence[np.ndarray]) -> 
     return Times.of(samples)
 
 
+def _refine(pool: Pool, stage: int, frame: np.ndarray) -> int:
+    """Time of one refinement stage of a frame, in ns."""
+    return pool.measure(stage, [frame])[0]
+
+
 def measure(bundle: Bundle, mandatory: MandatoryEngine, pool: Pool | None) -> dict[str, Times]:
     """Times of `mandatory` in this process and of each refinement stage in its worker, as the engine will see them."""
     frames = list(bundle.arrays("golden.npz")["frames"])
@@ -73,7 +79,7 @@ def measure(bundle: Bundle, mandatory: MandatoryEngine, pool: Pool | None) -> di
     times = {"mandatory": _sample(infer, frames)}
     if pool is not None:
         for index, entry in enumerate(bundle.manifest["stages"]):
-            times[entry["name"]] = _sample(lambda frame, stage=index: pool.measure(stage, [frame])[0], frames)  # type: ignore[misc]
+            times[entry["name"]] = _sample(partial(_refine, pool, index), frames)
     return times
 
 
