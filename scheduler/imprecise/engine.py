@@ -68,6 +68,7 @@ class Engine:
         self._attempts: dict[int, int] = {}
         self._next_id = 0
         self._wake_ns = -1
+        self._tells = type(policy).closed is not Policy.closed
         self._actions: list[Action] = []
         self._handlers = {"release": self._release, "done": self._done, "failed": self._failed,
                           "abandoned": self._abandoned, "lost": self._resource_lost, "back": self._resources.restore}
@@ -191,6 +192,8 @@ class Engine:
         kind = "publish" if depth >= 0 and self.now_ns <= job.deadline_ns else "miss"
         self._actions.append(Action(kind, job=job.id, depth=depth))
         job.closed = True
+        if self._tells:
+            self._tell(job)
         self._attempts.pop(job.id, None)
         if not job.running:
             del self.jobs[job.id]
@@ -275,6 +278,13 @@ class Engine:
         if any(not entry[3].closed for entry in self._mandatory[resource]):
             return True
         return any(name == resource and job.done < job.needed for (name, _), (job, _) in self._resources.running.items())
+
+    def _tell(self, job: Job) -> None:
+        if not self.policy_fault:
+            try:
+                self.policy.closed(job, self)
+            except Exception as error:
+                self.policy_fault = f"{type(error).__name__}: {error}"
 
     def _wants(self, job: Job) -> bool:
         if self.policy_fault:

@@ -15,7 +15,8 @@ class Stage:
 
     `name` identifies it in records and duration estimates: two streams that share a model share its stage names.
     `resource` names where it runs (`"fpga"`, `"cpu"`). `wcet_ns` is the worst case that admission counts (0: unknown).
-    `typical_ns` seeds the on-line estimate of its duration until some have been seen.
+    `typical_ns` seeds the on-line estimate of its duration until some have been seen. `units`: the units of its resource that may run
+    it (machine eligibility; empty: all).
     """
 
     name: str
@@ -23,6 +24,7 @@ class Stage:
     mandatory: bool
     wcet_ns: int = 0
     typical_ns: int = 0
+    units: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class Stream:
 
     Mandatory stages come first. `period_ns` is the period (periodic) or the least distance of two releases (sporadic), 0 where
     releases are listed. A job's absolute deadline is its release (the scheduled capture time) + `deadline_ns`; its release
-    event arrives at most `jitter_ns` later.
+    event arrives at most `jitter_ns` later. `mk` = (m, k): of any k frames in a row at least m should be refined (answered with a
+    depth above 0); (0, 0): no such wish. `quality`: the mean utility that the stream should have at least. Neither is guaranteed:
+    policies may look at them and reports count.
     """
 
     name: str
@@ -100,12 +104,16 @@ class Stream:
     jitter_ns: int = 0
     weight: float = 1.0
     reward: Reward = Reward()
+    mk: tuple[int, int] = (0, 0)
+    quality: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise ValueError(f"stream {self.name!r} has no stage")
         if self.deadline_ns <= 0 or self.period_ns < 0 or self.jitter_ns < 0:
             raise ValueError(f"stream {self.name!r}: the deadline must be positive, period and jitter not negative")
+        if not (self.mk == (0, 0) or 1 <= self.mk[0] <= self.mk[1]):
+            raise ValueError(f"stream {self.name!r}: (m, k) = {self.mk} must have 1 <= m <= k")
         flags = [stage.mandatory for stage in self.stages]
         if flags != sorted(flags, reverse=True):
             raise ValueError(f"stream {self.name!r}: its mandatory stages must come before its optional ones")

@@ -16,6 +16,8 @@ file, the key, what was found and what was expected.
     jitter = "1ms"                      # a frame is seen up to this long after its capture (default 0)
     offset = "5ms"                      # of the first frame (default 0), or "random"
     weight = 1.0
+    mk = [2, 5]                         # optional: of any 5 frames in a row at least 2 should be refined
+    quality = 0.9                       # optional: the mean utility that the stream should have at least
     bundle = "fashion"                  # stages, times, rewards and outcomes of a trained bundle; or write them here:
     [[stream.stage]]
     name = "first"
@@ -252,6 +254,10 @@ def _stream(table: Table, units: dict[str, int], guard_ns: int, resolve: Resolve
     weight = table.number("weight", 1.0)
     if not 0 < weight <= 1e9:
         raise table.error("weight", f"{weight:g}", "a number above 0")
+    mk = _mk(table)
+    quality = table.number("quality", 0.0)
+    if not 0 <= quality <= 1:
+        raise table.error("quality", f"{quality:g}", "a number from 0 to 1")
     deadline_ns = table.duration("deadline", 0, least=1)
     offset_ns = _offset(table, -1 if load else 0)
     labels = [name]
@@ -283,11 +289,21 @@ def _stream(table: Table, units: dict[str, int], guard_ns: int, resolve: Resolve
     sources = []
     for label in labels:
         try:
-            stream = Stream(label, least_gap_ns, deadline_ns, work.stages, jitter_ns, weight, work.reward)
+            stream = Stream(label, least_gap_ns, deadline_ns, work.stages, jitter_ns, weight, work.reward, mk, quality)
         except ValueError as error:
             raise ScenarioError(f"{table.path}: {table.where}: {error}") from None
         sources.append(Source(stream, arrivals, work))
     return sources
+
+
+def _mk(table: Table) -> tuple[int, int]:
+    """(m, k), or (0, 0)."""
+    found = table.take("mk", [0, 0])
+    if found == [0, 0] and "mk" not in table.data:
+        return 0, 0
+    if not (isinstance(found, list) and len(found) == 2 and all(type(v) is int for v in found) and 1 <= found[0] <= found[1] <= 10_000):
+        raise table.error("mk", repr(found), "two whole numbers [m, k] with 1 <= m <= k")
+    return found[0], found[1]
 
 
 def _offset(table: Table, default: int) -> int:

@@ -33,6 +33,9 @@ class Policy:
         """Whether to go on with a job at all; asked only of policies that do not split, before each of its stages."""
         return True
 
+    def closed(self, job: Job, engine: Engine) -> None:
+        """A job was published (`job.depth` >= 0) or missed (-1): for policies that remember."""
+
     def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """The job of `ready` (never empty) whose next stage starts now on a free unit, or None to leave the unit idle.
 
