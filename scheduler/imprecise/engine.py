@@ -22,15 +22,17 @@ is the same, and a recorded run fed back gives the same actions. Three rules hol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 
 from .durations import SlidingQuantile
+from .guest import Guest
 from .model import Action, Event, Job, Stage, Stream
 from .policies.base import Policy
-from .resources import Resources
+from .resources import Entry, Resources, Waiting
 
 NEVER_NS = 1 << 62
+READY, BLOCKED, TOO_LATE = 0, 1, 2
 ATTEMPTS = 3  # of a mandatory stage that fails, while its deadline has not passed
 
 
@@ -41,12 +43,15 @@ class Engine:
     an answer is published. What admission found goes in as it is (`RunAdmission.engine_options()`): `blocking_ns`, the longest
     optional stage that may start on a resource; `local_ns`, {(stream, stage): relative deadline} that orders mandatory stages
     where they cross several resources (default: the job's deadline); `yields`, {resource: others}: no optional stage starts
-    there while mandatory work waits or runs on the others. Raises ValueError for a stage on a resource that does not exist.
+    there while mandatory work waits or runs on the others. `priorities`: a rank for each stream, least first, orders mandatory stages
+    instead of deadlines (rate-monotonic: by period). `preemptive`: resources where mandatory work interrupts what comes after it.
+    Raises ValueError for a stage on a resource or unit that does not exist.
     """
 
     def __init__(self, streams: Sequence[Stream], resources: Mapping[str, int], policy: Policy, guard_ns: int = 0,
                  blocking_ns: Mapping[str, int] | None = None, quantile: float = 0.95,
-                 local_ns: Mapping[tuple[int, int], int] | None = None, yields: Mapping[str, Sequence[str]] | None = None):
+                 local_ns: Mapping[tuple[int, int], int] | None = None, yields: Mapping[str, Sequence[str]] | None = None,
+                 priorities: Sequence[int] | None = None, preemptive: Collection[str] = ()):
         self.streams = list(streams)
         self.policy = policy
         self.guard_ns = guard_ns
@@ -55,20 +60,22 @@ class Engine:
         self.units = dict(resources)
         self.discarded = 0  # stages that ended after their job was closed
         self.stale = 0  # events for a stage that does not run on the unit they name (any more): ignored
-        self.policy_fault = ""  # why the policy was switched off: its exception, or a choice it may not make
         self.estimates: dict[str, SlidingQuantile] = {}
         self._blocking_ns = dict(blocking_ns or {})
         self._yields = dict(yields or {})
         self._local_ns = [[(local_ns or {}).get((i, k), stream.deadline_ns) for k in range(len(stream.stages))]
                           for i, stream in enumerate(self.streams)]
+        self._ranks = list(priorities or ())
+        self._preemptive = [name for name in resources if name in preemptive]
+        self._required = [_required(stream, policy.splits) for stream in self.streams]
+        self._guest = Guest(policy)
         self._resources = Resources(resources)
-        self._mandatory: dict[str, list[tuple[int, int, int, Job]]] = {name: [] for name in resources}
+        self._mandatory = Waiting(self._resources, resources)
         self._optional: dict[str, dict[int, Job]] = {name: {} for name in resources}
         self._timers: list[tuple[int, int, Job]] = []
         self._attempts: dict[int, int] = {}
         self._next_id = 0
         self._wake_ns = -1
-        self._tells = type(policy).closed is not Policy.closed
         self._actions: list[Action] = []
         self._handlers = {"release": self._release, "done": self._done, "failed": self._failed,
                           "abandoned": self._abandoned, "lost": self._resource_lost, "back": self._resources.restore}
@@ -78,6 +85,9 @@ class Engine:
             for stage in stream.stages:
                 if stage.resource not in self.units:
                     raise ValueError(f"stage {stage.name!r} needs resource {stage.resource!r}; there is {sorted(self.units)}")
+                if stage.units and not 0 <= min(stage.units) <= max(stage.units) < self.units[stage.resource]:
+                    raise ValueError(f"stage {stage.name!r} needs units {stage.units} of {stage.resource!r}; it has "
+                                     f"{self.units[stage.resource]}")
                 self.estimates.setdefault(stage.name, SlidingQuantile(stage.typical_ns, quantile))
 
     def step(self, now_ns: int, events: Iterable[Event] = ()) -> list[Action]:
@@ -95,7 +105,10 @@ class Engine:
         if timers and timers[0][0] <= now_ns:
             self._publish_due()
         for resource, free in self._resources.free.items():
-            while free and (self._mandatory[resource] or self._optional[resource]) and self._start_one(resource):
+            while free and self._start_one(resource):
+                pass
+        for resource in self._preemptive:
+            while self._preempt(resource) and self._start_one(resource):
                 pass
         while timers and timers[0][2].closed:  # nobody need be woken for those
             heappop(timers)
@@ -107,6 +120,11 @@ class Engine:
 
     # What policies may ask --------------------------------------------------------------------------------------------
 
+    @property
+    def policy_fault(self) -> str:
+        """Why the policy was switched off: its exception, or a choice it may not make; empty: it was not."""
+        return self._guest.fault
+
     def estimate_ns(self, stage: Stage) -> int:
         """A high quantile of this stage's duration, from the latest ones seen."""
         return self.estimates[stage.name].value_ns
@@ -116,15 +134,14 @@ class Engine:
         waits = [0] * len(self._resources.free[resource])
         for (name, _), (job, start_ns) in self._resources.running.items():
             if name == resource:
-                waits.append(max(0, start_ns + self.estimate_ns(job.next_stage) - self.now_ns))
+                waits.append(max(0, start_ns + self._need_ns(job, job.next_stage) - self.now_ns))
         return sorted(waits)
 
     # Events -----------------------------------------------------------------------------------------------------------
 
     def _release(self, event: Event) -> None:
         stream = self.streams[event.stream]
-        needed = stream.mandatory if self.policy.splits else len(stream.stages)
-        job = Job(self._next_id, event.stream, stream, event.frame, event.at_ns, self.guard_ns, needed)
+        job = Job(self._next_id, event.stream, stream, event.frame, event.at_ns, self.guard_ns, self._required[event.stream])
         self._next_id += 1
         self.jobs[job.id] = job
         heappush(self._timers, (job.publish_ns, job.id, job))
@@ -134,9 +151,9 @@ class Engine:
         if not self._resources.runs(event):
             self.stale += 1
             return
-        job, start_ns = self._resources.take_back(event)
-        self.estimates[job.next_stage.name].add(event.at_ns - start_ns)
-        job.done += 1
+        job, start_ns = self._resources.take_back(event.resource, event.unit)
+        self.estimates[job.next_stage.name].add(event.at_ns - start_ns + job.spent_ns)
+        job.finish()
         job.confidence = event.value
         if job.closed:
             self.discarded += 1
@@ -161,13 +178,14 @@ class Engine:
             self._give_up_stage(event)
 
     def _give_up_stage(self, event: Event) -> None:
-        job, _ = self._resources.take_back(event)
+        job, _ = self._resources.take_back(event.resource, event.unit)
         if job.closed:
             del self.jobs[job.id]
         elif job.done >= job.needed:
-            job.last = job.done  # the stages behind a failed one are out of reach
+            job.give_up()
             self._advance(job)
         else:
+            job.spent_ns = 0
             tries = self._attempts.get(job.id, 1)
             self._attempts[job.id] = tries + 1
             if tries < ATTEMPTS:
@@ -178,13 +196,16 @@ class Engine:
     def _advance(self, job: Job) -> None:
         """Queue the job's next stage, or publish where nothing more will be done."""
         if job.done < job.needed:
-            stage = job.next_stage
-            due_ns = job.release_ns + self._local_ns[job.stream_index][job.done]
-            heappush(self._mandatory[stage.resource], (due_ns, job.release_ns, job.id, job))
-        elif job.done >= job.last or self.now_ns >= job.publish_ns or not self._wants(job):
+            self._mandatory.add(job.next_stage.resource, self._entry(job))
+        elif not job.options or self.now_ns >= job.publish_ns or not self._guest.wants(job, self):
             self._close(job)
         else:
             self._optional[job.next_stage.resource][job.id] = job
+
+    def _entry(self, job: Job) -> Entry:
+        """The place of a job's mandatory stage in its queue: by local deadline, or by rank where priorities are fixed."""
+        index = job.stream_index
+        return self._ranks[index] if self._ranks else job.release_ns + self._local_ns[index][job.next], job.release_ns, job.id, job
 
     def _close(self, job: Job) -> None:
         """Publish, or state the miss."""
@@ -192,16 +213,13 @@ class Engine:
         kind = "publish" if depth >= 0 and self.now_ns <= job.deadline_ns else "miss"
         self._actions.append(Action(kind, job=job.id, depth=depth))
         job.closed = True
-        if self._tells:
-            self._tell(job)
+        if self._guest.remembers:
+            self._guest.closed(job, self)
         self._attempts.pop(job.id, None)
         if not job.running:
             del self.jobs[job.id]
-            if job.done < len(job.stream.stages):
-                self._optional[job.next_stage.resource].pop(job.id, None)
-                queue = self._mandatory[job.next_stage.resource]
-                while queue and queue[0][3].closed:  # else they pile up while the resource is lost
-                    heappop(queue)
+            self._optional[job.next_stage.resource].pop(job.id, None)
+            self._mandatory.tidy(job.next_stage.resource)
 
     def _publish_due(self) -> None:
         while self._timers and self._timers[0][0] <= self.now_ns:
@@ -220,50 +238,85 @@ class Engine:
         job = self._pop_mandatory(resource) or self._pick_optional(resource)
         if job is None:
             return False
-        unit = self._resources.take(resource, job, self.now_ns)
-        self._actions.append(Action("start", job.id, job.done, resource, unit))
+        unit = self._resources.take(job.next_stage, job, self.now_ns)
+        self._actions.append(Action("start", job.id, job.next, resource, unit))
         return True
 
     def _pop_mandatory(self, resource: str) -> Job | None:
-        queue = self._mandatory[resource]
-        while queue:
-            job = heappop(queue)[3]
-            if job.closed:
-                continue
-            if self.policy.splits or self.policy.keeps(job, self):
+        while entry := self._mandatory.pop(resource):
+            job = entry[3]
+            if self.policy.splits or self._guest.keeps(job, self):
                 return job
-            self._doubt(job, job.stream.stages[job.done:])
+            self._doubt(job, [job.stream.stages[i] for i in job.required[job.done:]])
         return None
 
     def _pick_optional(self, resource: str) -> Job | None:
         waiting = self._optional[resource]
-        if not waiting or self.policy_fault or any(map(self._has_mandatory, self._yields.get(resource, ()))):
+        if not waiting or self._guest.fault or any(map(self._has_mandatory, self._yields.get(resource, ()))):
             return None
-        limit_ns = self._blocking_ns.get(resource, NEVER_NS)
         ready, final = [], []
         for job in waiting.values():
-            need_ns = self.estimate_ns(job.next_stage)
-            if self.now_ns + need_ns > job.publish_ns:
-                final.append(job)
-            elif max(need_ns, job.next_stage.wcet_ns) <= limit_ns:
+            fit = self._fit(job, job.next)
+            if fit != READY and len(job.options) > 1 and not job.spent_ns:
+                fit = self._another(job, fit)
+            if fit == READY:
                 ready.append(job)
+            elif fit == TOO_LATE:
+                final.append(job)
         for job in final:  # what no longer fits will not fit later: why wait
             self._doubt(job, (job.next_stage,))
             self._close(job)
+        found = self._guest.pick(ready, self) if ready else None
+        if found is None:
+            return None
+        job, job.next = found
+        del waiting[job.id]
+        return job
+
+    def _fit(self, job: Job, index: int) -> int:
+        """Whether an optional stage of a job may start now: READY, BLOCKED for now, or TOO_LATE."""
+        stage = job.stream.stages[index]
+        need_ns = self._need_ns(job, stage)
+        if self.now_ns + need_ns > job.publish_ns:
+            return TOO_LATE
+        limit_ns = self._blocking_ns.get(stage.resource, NEVER_NS)
+        fits = max(need_ns, stage.wcet_ns) <= limit_ns and (not stage.units or self._resources.has_room(stage))
+        return READY if fits else BLOCKED
+
+    def _another(self, job: Job, fit: int) -> int:
+        """Of a sieve's steps the next that fits, of versions the one with most gain, becomes the job's next stage."""
+        fits = [(self._fit(job, index), index) for index in job.options]
+        ready = [index for found, index in fits if found == READY]
         if not ready:
-            return None
-        try:
-            choice = self.policy.pick(ready, self)
-        except Exception as error:  # a policy is a guest: its fault is reported, mandatory work goes on
-            self.policy_fault = f"{type(error).__name__}: {error}"
-            return None
-        if choice is None:
-            return None
-        if not any(choice is job for job in ready):
-            self.policy_fault = f"chose {choice!r}, which is not ready"
-            return None
-        del waiting[choice.id]
-        return choice
+            return max(fit, *(found for found, _ in fits))
+        gains = {stages: gain for (stages, _), gain in zip(job.ways(), job.gains())}
+        job.next = ready[0] if job.stream.kind == "sieve" else max(ready, key=lambda index: (gains[index,], -index))
+        return READY
+
+    def _preempt(self, resource: str) -> bool:
+        """Interrupt what runs there and comes last, where mandatory work that comes before it waits; False: nothing to do."""
+        running = [(self._entry(job)[:3] if job.done < job.needed else (NEVER_NS,), unit)
+                   for (name, unit), (job, _) in self._resources.running.items() if name == resource]
+        for entry in self._mandatory.entries(resource):
+            eligible = entry[3].next_stage.units
+            victims = [place for place in running if place[0] > entry[:3] and (not eligible or place[1] in eligible)]
+            if victims:
+                unit = max(victims)[1]
+                job, start_ns = self._resources.take_back(resource, unit)
+                job.spent_ns += self.now_ns - start_ns
+                self._actions.append(Action("preempt", job.id, job.next, resource, unit))
+                if job.closed:
+                    del self.jobs[job.id]
+                elif job.done < job.needed:
+                    self._mandatory.add(resource, self._entry(job))
+                else:
+                    self._optional[resource][job.id] = job
+                return True
+        return False
+
+    def _need_ns(self, job: Job, stage: Stage) -> int:
+        """What is expected to be left of a stage."""
+        return max(0, self.estimates[stage.name].value_ns - job.spent_ns) if job.spent_ns else self.estimates[stage.name].value_ns
 
     def _doubt(self, job: Job, stages: Sequence[Stage]) -> None:
         """Stages did not start for lack of time. Where their medians would have fitted, their estimates must not keep them out for
@@ -275,22 +328,13 @@ class Engine:
 
     def _has_mandatory(self, resource: str) -> bool:
         """Whether mandatory work waits or runs on a resource."""
-        if any(not entry[3].closed for entry in self._mandatory[resource]):
-            return True
-        return any(name == resource and job.done < job.needed for (name, _), (job, _) in self._resources.running.items())
+        return self._mandatory.any(resource) or any(name == resource and job.done < job.needed
+                                                    for (name, _), (job, _) in self._resources.running.items())
 
-    def _tell(self, job: Job) -> None:
-        if not self.policy_fault:
-            try:
-                self.policy.closed(job, self)
-            except Exception as error:
-                self.policy_fault = f"{type(error).__name__}: {error}"
 
-    def _wants(self, job: Job) -> bool:
-        if self.policy_fault:
-            return False
-        try:
-            return bool(self.policy.wants(job, self))
-        except Exception as error:
-            self.policy_fault = f"{type(error).__name__}: {error}"
-            return False
+def _required(stream: Stream, splits: bool) -> tuple[int, ...]:
+    """The stages without which there is no answer: the mandatory ones, or all (of versions, the last)."""
+    last = len(stream.stages)
+    if splits or last == stream.mandatory:
+        return tuple(range(stream.mandatory))
+    return tuple(range(last)) if stream.kind != "version" else (*range(stream.mandatory), last - 1)

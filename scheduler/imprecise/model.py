@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+KINDS = ("milestone", "sieve", "version")
+MAX_SIEVE = 6  # steps of a sieve: rewards and outcomes are by subset
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -72,18 +75,16 @@ class Reward:
             return self.correct[depth](confidence)
         return self.prior[depth] if depth < len(self.prior) else 1.0
 
+    def gain_of(self, depth: int, confidence: float, target: int) -> float:
+        """Expected gain of reaching depth `target` from here. May be negative; 0 where nothing is known."""
+        curve = self.gain.get((depth, target))
+        if curve is not None:
+            return curve(confidence)
+        return self.prior[target] - self.prior[depth] if target < len(self.prior) else 0.0
+
     def gains(self, depth: int, confidence: float, deepest: int) -> list[float]:
-        """Expected total gain of reaching depth + 1, ..., deepest, from here. May be negative."""
-        out = []
-        for target in range(depth + 1, deepest + 1):
-            curve = self.gain.get((depth, target))
-            if curve is not None:
-                out.append(curve(confidence))
-            elif target < len(self.prior):
-                out.append(self.prior[target] - self.prior[depth])
-            else:
-                out.append(0.0)
-        return out
+        """Expected gain of reaching depth + 1, ..., deepest, from here."""
+        return [self.gain_of(depth, confidence, target) for target in range(depth + 1, deepest + 1)]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ class Stream:
     event arrives at most `jitter_ns` later. `mk` = (m, k): of any k frames in a row at least m should be refined (answered with a
     depth above 0); (0, 0): no such wish. `quality`: the mean utility that the stream should have at least. Neither is guaranteed:
     policies may look at them and reports count.
+
+    `kind` says what its optional stages are to each other (Liu et al., Proc. IEEE 82(1), 1994). "milestone": they follow each other and
+    each result is usable; depth k has k of them. "sieve": steps in order, each done or skipped; the bits of the depth are the steps
+    done (bit 0: the first optional stage). "version": one of several models; depth k has the k-th.
     """
 
     name: str
@@ -106,6 +111,7 @@ class Stream:
     reward: Reward = Reward()
     mk: tuple[int, int] = (0, 0)
     quality: float = 0.0
+    kind: str = "milestone"
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -117,6 +123,13 @@ class Stream:
         flags = [stage.mandatory for stage in self.stages]
         if flags != sorted(flags, reverse=True):
             raise ValueError(f"stream {self.name!r}: its mandatory stages must come before its optional ones")
+        if self.kind not in KINDS:
+            raise ValueError(f"stream {self.name!r}: found kind {self.kind!r}, expected one of {', '.join(KINDS)}")
+        optional = {stage.resource for stage in self.stages if not stage.mandatory}
+        if self.kind != "milestone" and len(optional) > 1:
+            raise ValueError(f"stream {self.name!r}: the optional stages of a {self.kind} run on one resource, found {sorted(optional)}")
+        if self.kind == "sieve" and flags.count(False) > MAX_SIEVE:
+            raise ValueError(f"stream {self.name!r}: a sieve has at most {MAX_SIEVE} steps, found {flags.count(False)}")
 
     @cached_property
     def mandatory(self) -> int:
@@ -125,8 +138,9 @@ class Stream:
 
     @cached_property
     def deepest(self) -> int:
-        """The depth of a complete answer: the number of optional stages."""
-        return len(self.stages) - self.mandatory
+        """The depth of a complete answer: the number of optional stages, in a sieve 2^that - 1."""
+        optional = len(self.stages) - self.mandatory
+        return (1 << optional) - 1 if self.kind == "sieve" else optional
 
 
 class Event(NamedTuple):
@@ -157,6 +171,7 @@ class Action(NamedTuple):
 
     kind      fields used
     start     job, stage, resource, unit: start this stage of this job there
+    preempt   job, stage, resource, unit: interrupt it; a later `start` goes on with it (simulation only)
     publish   job, depth: give this job's answer out
     miss      job, depth (-1: no mandatory result; else the answer came too late): nothing was given out in time
     wake      at_ns: call `step` at this time if nothing happens before
@@ -172,12 +187,16 @@ class Action(NamedTuple):
 
 
 class Job:
-    """One frame's inference in progress. Policies read it and never write it."""
+    """One frame's inference in progress. Policies read it and never write it.
 
-    __slots__ = ("_gains", "_gains_of", "closed", "confidence", "deadline_ns", "done", "frame", "id", "last", "needed", "publish_ns",
-                 "release_ns", "running", "stream", "stream_index")
+    `done` counts its stages done; `next` is the index of the stage that runs, or would run next; `options` are the indices of all
+    optional stages that may run next (several in a `sieve` or `version` stream). `depth` is that of the answer so far, -1: none yet.
+    """
 
-    def __init__(self, id: int, stream_index: int, stream: Stream, frame: int, release_ns: int, guard_ns: int, needed: int):
+    __slots__ = ("_gains", "_gains_of", "closed", "confidence", "deadline_ns", "depth", "done", "frame", "id", "needed", "next", "options",
+                 "publish_ns", "release_ns", "required", "running", "spent_ns", "stream", "stream_index")
+
+    def __init__(self, id: int, stream_index: int, stream: Stream, frame: int, release_ns: int, guard_ns: int, required: tuple[int, ...]):
         self.id = id
         self.stream_index = stream_index
         self.stream = stream
@@ -185,30 +204,83 @@ class Job:
         self.release_ns = release_ns
         self.deadline_ns = release_ns + stream.deadline_ns
         self.publish_ns = self.deadline_ns - guard_ns
-        self.needed = needed  # stages without which there is no answer
-        self.last = len(stream.stages)  # stages that may still be done (falls when an optional one fails)
-        self.done = 0  # stages done so far, also the index of the next one
+        self.required = required  # stages without which there is no answer
+        self.needed = len(required)
+        self.done = 0
+        self.next = required[0] if required else 0
+        self.options: tuple[int, ...] = ()
+        self.depth = -1
         self.confidence = 0.0
         self.running = False
         self.closed = False  # published or missed
+        self.spent_ns = 0  # on the stage `next`, before it was preempted
         self._gains: list[float] = []
         self._gains_of = (-1, -1)
-
-    @property
-    def depth(self) -> int:
-        """Depth of the answer so far; -1: none yet."""
-        return self.done - self.stream.mandatory if self.done >= self.needed else -1
+        if not required:
+            self._answered()
 
     @property
     def next_stage(self) -> Stage:
         """The stage that would run next."""
-        return self.stream.stages[self.done]
+        return self.stream.stages[self.next]
+
+    def finish(self) -> None:
+        """The stage `next` is done."""
+        index, kind = self.next, self.stream.kind
+        self.done += 1
+        self.spent_ns = 0
+        if self.done < self.needed:
+            self.next = self.required[self.done]
+        elif self.done == self.needed:
+            self._answered()
+        elif kind == "milestone":
+            self.depth += 1
+            self._offer((index + 1,) if index + 1 < len(self.stream.stages) else ())
+        elif kind == "sieve":
+            self.depth |= 1 << (index - self.stream.mandatory)
+            self._offer(tuple(i for i in self.options if i > index))
+        else:
+            self.depth = index - self.stream.mandatory + 1
+            self._offer(())
+
+    def give_up(self) -> None:
+        """The optional stage `next` failed: milestones behind it are out of reach, a step is skipped, another version may do."""
+        self.spent_ns = 0
+        self._offer(() if self.stream.kind == "milestone" else tuple(i for i in self.options if i != self.next))
+
+    def _answered(self) -> None:
+        stream = self.stream
+        if self.needed > stream.mandatory:  # a policy that does not split: all is done
+            self.depth = stream.deepest
+            return
+        self.depth = 0
+        last = len(stream.stages)
+        self._offer(tuple(range(stream.mandatory, min(stream.mandatory + 1, last) if stream.kind == "milestone" else last)))
+
+    def _offer(self, options: tuple[int, ...]) -> None:
+        self.options = options
+        if options:
+            self.next = options[0]
+
+    def ways(self) -> list[tuple[tuple[int, ...], int]]:
+        """How it may go on: (stages to run in turn, the depth they lead to). Milestones: as far as each; a version: that one; a
+        sieve: every choice of the steps left."""
+        stream, first = self.stream, self.stream.mandatory
+        if not self.options:
+            return []
+        if stream.kind == "milestone":
+            behind = range(self.options[0], len(stream.stages))
+            return [(tuple(behind[:n]), self.depth + n) for n in range(1, len(behind) + 1)]
+        if stream.kind == "version":
+            return [((i,), i - first + 1) for i in self.options]
+        picks = [tuple(i for b, i in enumerate(self.options) if bits >> b & 1) for bits in range(1, 1 << len(self.options))]
+        return [(pick, self.depth | sum(1 << (i - first) for i in pick)) for pick in picks]
 
     def gains(self) -> Sequence[float]:
-        """Expected total gain of each deeper depth, weighted by the stream; negative gains as they are. Kept until a stage ends."""
-        if self._gains_of != (self.done, self.last):
-            weight, stream = self.stream.weight, self.stream
-            deepest = self.last - stream.mandatory
-            self._gains = [weight * g for g in stream.reward.gains(self.depth, self.confidence, deepest)]
-            self._gains_of = (self.done, self.last)
+        """Expected total gain of each of `ways()`, weighted by the stream; negative gains as they are. Kept until a stage ends."""
+        key = (self.done, len(self.options))
+        if self._gains_of != key:
+            weight, reward = self.stream.weight, self.stream.reward
+            self._gains = [weight * reward.gain_of(self.depth, self.confidence, depth) for _, depth in self.ways()]
+            self._gains_of = key
         return self._gains

@@ -1,12 +1,15 @@
-"""Which unit of which resource is free, lost, or runs what."""
+"""Which unit of which resource is free, lost, or runs what; and the mandatory stages that wait for one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import heappop, heappush
 
-from .model import Event, Job
+from .model import Event, Job, Stage
 
 Unit = tuple[str, int]
+Entry = tuple[int, int, int, Job]
+"""A mandatory stage that waits: (due or rank, release, job id, job); the least goes first."""
 
 
 class Resources:
@@ -17,25 +20,30 @@ class Resources:
         self.running: dict[Unit, tuple[Job, int]] = {}  # unit -> (job, start in ns)
         self.lost: set[Unit] = set()
 
-    def take(self, resource: str, job: Job, now_ns: int) -> int:
-        """Start a job's next stage on the unit that has been free for longest, and return its number."""
-        unit = self.free[resource].pop(0)
-        self.running[resource, unit] = (job, now_ns)
+    def take(self, stage: Stage, job: Job, now_ns: int) -> int:
+        """Start a stage of a job on the eligible unit that has been free for longest, and return its number."""
+        free = self.free[stage.resource]
+        unit = free.pop(0) if not stage.units else free.pop(next(i for i, u in enumerate(free) if u in stage.units))
+        self.running[stage.resource, unit] = (job, now_ns)
         job.running = True
         return unit
+
+    def has_room(self, stage: Stage) -> bool:
+        """Whether a unit that may run this stage is free."""
+        free = self.free[stage.resource]
+        return bool(free) if not stage.units else any(unit in stage.units for unit in free)
 
     def runs(self, event: Event) -> bool:
         """Whether the stage that an event names runs on the unit that it names: a worker that was given up may still answer."""
         job = self.running.get((event.resource, event.unit), (None,))[0]
-        return job is not None and job.id == event.job and job.done == event.stage
+        return job is not None and job.id == event.job and job.next == event.stage
 
-    def take_back(self, event: Event) -> tuple[Job, int]:
-        """Free the unit that an event names, unless it is lost; the job that ran there and when it started, in ns."""
-        unit = (event.resource, event.unit)
-        job, start_ns = self.running.pop(unit)
+    def take_back(self, resource: str, unit: int) -> tuple[Job, int]:
+        """Free a unit, unless it is lost; the job that ran there and when it started, in ns."""
+        job, start_ns = self.running.pop((resource, unit))
         job.running = False
-        if unit not in self.lost:
-            self.free[event.resource].append(event.unit)
+        if (resource, unit) not in self.lost:
+            self.free[resource].append(unit)
         return job, start_ns
 
     def lose(self, event: Event) -> bool:
@@ -54,3 +62,45 @@ class Resources:
         if unit in self.lost:
             self.lost.remove(unit)
             self.free[event.resource].append(event.unit)
+
+
+class Waiting:
+    """Mandatory stages that wait for a resource, least entry first. A closed job's entry is dropped when it is met."""
+
+    def __init__(self, resources: Resources, names: Mapping[str, int]):
+        self._resources = resources
+        self._queues: dict[str, list[Entry]] = {name: [] for name in names}
+
+    def add(self, resource: str, entry: Entry) -> None:
+        """Wait."""
+        heappush(self._queues[resource], entry)
+
+    def any(self, resource: str) -> bool:
+        """Whether a stage waits there."""
+        self.tidy(resource)
+        return bool(self._queues[resource])
+
+    def pop(self, resource: str) -> Entry | None:
+        """The least entry whose stage has a free unit, or None."""
+        queue, skipped, found = self._queues[resource], [], None
+        while queue:
+            entry = heappop(queue)
+            if entry[3].closed:
+                continue
+            if self._resources.has_room(entry[3].next_stage):
+                found = entry
+                break
+            skipped.append(entry)
+        for other in skipped:
+            heappush(queue, other)
+        return found
+
+    def entries(self, resource: str) -> list[Entry]:
+        """All that wait there, least first."""
+        return sorted(entry for entry in self._queues[resource] if not entry[3].closed)
+
+    def tidy(self, resource: str) -> None:
+        """Drop closed jobs from the front, else they pile up while the resource is lost."""
+        queue = self._queues[resource]
+        while queue and queue[0][3].closed:
+            heappop(queue)

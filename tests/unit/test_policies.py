@@ -25,8 +25,9 @@ def engine_with(policy):
 
 def waiting(id, confidence, release_ns=0):
     """A job with its mandatory answer."""
-    job = Job(id, 0, STREAM, id, release_ns, 0, 1)
-    job.done, job.confidence = 1, confidence
+    job = Job(id, 0, STREAM, id, release_ns, 0, (0,))
+    job.finish()
+    job.confidence = confidence
     return job
 
 
@@ -70,9 +71,10 @@ def test_depth_dp_leaves_alone_what_is_expected_to_get_worse():
 def test_depth_dp_gives_an_idle_unit_to_the_least_sure_where_nothing_is_known_to_gain():
     flat = Reward(correct=FALLING.correct, gain={pair: Curve((0.0,), (0.0,)) for pair in FALLING.gain})
     stream = Stream("camera", 33 * MS, 33 * MS, STAGES, reward=flat)
-    jobs = [Job(i, 0, stream, i, 0, 0, 1) for i in range(3)]
+    jobs = [Job(i, 0, stream, i, 0, 0, (0,)) for i in range(3)]
     for job, sure in zip(jobs, (0.9, 0.4, 0.7)):
-        job.done, job.confidence = 1, sure
+        job.finish()
+        job.confidence = sure
     policy = policies.make("depth-dp")
     assert all(policy.wants(job, engine_with(policy)) for job in jobs)
     assert policy.pick(jobs, engine_with(policy)).id == 1

@@ -30,7 +30,7 @@ class Monolithic(Policy):
         """Whether what is left of it still fits before its deadline."""
         if not self.gate:
             return True
-        left_ns = sum(engine.estimate_ns(stage) for stage in job.stream.stages[job.done:])
+        left_ns = sum(engine.estimate_ns(job.stream.stages[i]) for i in job.required[job.done:])
         return engine.now_ns + left_ns <= job.deadline_ns
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:

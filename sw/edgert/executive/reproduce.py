@@ -17,7 +17,7 @@ def describe(streams: Sequence[Stream], resources: Mapping[str, int], policy: st
              options: Mapping[str, Any] | None = None, quantile: float = QUANTILE) -> dict[str, Any]:
     """Everything that `build` needs, as JSON values; rewards that streams share are written once.
 
-    `options` are what admission wants of the engine: `blocking_ns`, `local_ns`, `yields`, as `Engine` takes them.
+    `options` are what admission and the scenario want of the engine, as `Engine` takes them.
     """
     given = dict(options or {})
     rewards: list[Reward] = []
@@ -27,21 +27,29 @@ def describe(streams: Sequence[Stream], resources: Mapping[str, int], policy: st
             rewards.append(stream.reward)
         stages = [asdict(stage) for stage in stream.stages]
         entries.append({"name": stream.name, "period_ns": stream.period_ns, "deadline_ns": stream.deadline_ns,
-                        "jitter_ns": stream.jitter_ns, "weight": stream.weight, "reward": rewards.index(stream.reward), "stages": stages})
+                        "jitter_ns": stream.jitter_ns, "weight": stream.weight, "mk": list(stream.mk),
+                        "quality": stream.quality, "kind": stream.kind, "reward": rewards.index(stream.reward), "stages": stages})
     return {"streams": entries, "rewards": [_reward_out(r) for r in rewards], "resources": dict(resources), "policy": policy,
             "guard_ns": guard_ns, "quantile": quantile, "blocking_ns": dict(given.get("blocking_ns") or {}),
             "local_ns": [[i, k, ns] for (i, k), ns in (given.get("local_ns") or {}).items()],
-            "yields": {name: list(others) for name, others in (given.get("yields") or {}).items()}}
+            "yields": {name: list(others) for name, others in (given.get("yields") or {}).items()},
+            "priorities": list(given.get("priorities") or ()), "preemptive": sorted(given.get("preemptive") or ())}
 
 
 def build(description: Mapping[str, Any]) -> Engine:
     """A new engine. Raises ValueError, KeyError or TypeError for a description that `describe` did not write."""
     rewards = [_reward_in(entry) for entry in description["rewards"]]
-    streams = [Stream(e["name"], e["period_ns"], e["deadline_ns"], tuple(Stage(**s) for s in e["stages"]), e["jitter_ns"], e["weight"],
-                      rewards[e["reward"]]) for e in description["streams"]]
+    streams = [Stream(e["name"], e["period_ns"], e["deadline_ns"], tuple(Stage(**{**s, "units": tuple(s.get("units", ()))}) for s in e["stages"]),
+                      e["jitter_ns"], e["weight"], rewards[e["reward"]], *_wishes(e)) for e in description["streams"]]
     return Engine(streams, description["resources"], policies.make(description["policy"]), description["guard_ns"],
                   description["blocking_ns"], description["quantile"], {(i, k): ns for i, k, ns in description["local_ns"]},
-                  description["yields"])
+                  description["yields"], description.get("priorities"), description.get("preemptive", ()))
+
+
+def _wishes(entry: Mapping[str, Any]) -> tuple[tuple[int, int], float, str]:
+    """(m, k), quality and kind, which older records lack."""
+    m, k = entry.get("mk", (0, 0))
+    return (m, k), entry.get("quality", 0.0), entry.get("kind", "milestone")
 
 
 def _curve_out(curve: Curve) -> dict[str, list[float]]:

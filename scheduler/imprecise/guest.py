@@ -1,0 +1,53 @@
+"""A policy is a guest of the engine: its faults are reported, and mandatory work goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .model import Job
+from .policies.base import Policy
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+
+class Guest:
+    """Asks a policy, and no more after its first fault: an exception, or a choice that it may not make. `fault` says which."""
+
+    def __init__(self, policy: Policy):
+        self.policy = policy
+        self.fault = ""
+        self.remembers = type(policy).closed is not Policy.closed
+
+    def _ask(self, question: Callable[..., Any], *given: Any) -> Any:
+        try:
+            return question(*given)
+        except Exception as error:
+            self.fault = f"{type(error).__name__}: {error}"
+            return None
+
+    def wants(self, job: Job, engine: Engine) -> bool:
+        """Whether a job that has an answer might get more."""
+        return not self.fault and bool(self._ask(self.policy.wants, job, engine))
+
+    def keeps(self, job: Job, engine: Engine) -> bool:
+        """Whether to go on with a job of a policy that does not split."""
+        kept = True if self.fault else self._ask(self.policy.keeps, job, engine)
+        return bool(kept) or bool(self.fault)
+
+    def closed(self, job: Job, engine: Engine) -> None:
+        """Tell it of a job that was published or missed."""
+        if not self.fault:
+            self._ask(self.policy.closed, job, engine)
+
+    def pick(self, ready: Sequence[Job], engine: Engine) -> tuple[Job, int] | None:
+        """The job whose optional stage starts now, and the index of that stage; None: none."""
+        choice = None if self.fault else self._ask(self.policy.pick, ready, engine)
+        if choice is None:
+            return None
+        job, index = choice if isinstance(choice, tuple) and len(choice) == 2 else (choice, getattr(choice, "next", -1))
+        if not any(job is other for other in ready) or index not in job.options:
+            self.fault = f"chose {choice!r}, which is not ready"
+            return None
+        return job, index
