@@ -8,7 +8,8 @@
     optional stages in the way       -> a limit on their length, so that what is left still fits (and where they share a core but
                                         not a resource: none starts while mandatory work waits or runs)
 
-The engine and the analysis share these numbers: pass `RunAdmission.engine_options()` on.
+The engine and the analysis share these numbers: pass `RunAdmission.engine_options()` on. `answer` does the same for a
+`Question` (question.py), one value that `repair` can ask again with something changed.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from .demand import (
     longest_optional_stage,
     recheck,
 )
-from .model import Stage, Stream
+from .model import Stream
+from .question import Question, longest_ns
 from .units import format_ns
 
-__all__ = ["Arrival", "Assumption", "Certificate", "CounterExample", "NotProven", "RunAdmission", "Task", "Verdict", "admit",
-           "admit_run", "least_deadline", "longest_optional_stage", "recheck"]
+__all__ = ["Arrival", "Assumption", "Certificate", "CounterExample", "NotProven", "Question", "RunAdmission", "Task", "Verdict", "admit",
+           "admit_run", "answer", "is_admitted", "least_deadline", "longest_optional_stage", "recheck"]
 
 CERTIFICATE, COUNTER_EXAMPLE, NOT_PROVEN = "certificate", "counter-example", "not proven"
 
@@ -51,6 +53,7 @@ class Assumption(NamedTuple):
     jitter    stream     a frame that arrives more than `limit_ns` after its release
     blocking  resource   an optional stage there that takes more than `limit_ns`
     preempt   ""         mandatory work that waited for a core that an optional stage held (seen as `wake-up`)
+    overhead  ""         an engine step and its records that took more than `limit_ns` a stage
     fault     ""         a stage that failed, or a unit that was lost
     """
 
@@ -74,6 +77,7 @@ class RunAdmission:
     blocking_ns: Mapping[str, int] | None = None
     local_ns: Mapping[tuple[int, int], int] | None = None
     yields: Mapping[str, tuple[str, ...]] | None = None
+    preemptive: tuple[str, ...] = ()
     least_deadline_ns: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -84,8 +88,8 @@ class RunAdmission:
 
     def engine_options(self) -> dict[str, Any]:
         """Keyword arguments for `Engine`: without them the statement does not hold."""
-        return {"blocking_ns": dict(self.blocking_ns or {}), "local_ns": dict(self.local_ns or {}),
-                "yields": dict(self.yields or {})}
+        found = {"blocking_ns": dict(self.blocking_ns or {}), "local_ns": dict(self.local_ns or {}), "yields": dict(self.yields or {})}
+        return {**found, "preemptive": self.preemptive} if self.preemptive else found
 
     def to_dict(self) -> dict[str, Any]:
         """For a record or JSON."""
@@ -95,6 +99,7 @@ class RunAdmission:
             "certificates": {name: asdict(c) for name, c in (self.certificates or {}).items()},
             "counter_example": asdict(self.counter_example) if self.counter_example else None,
             "blocking_ns": dict(self.blocking_ns or {}), "yields": {k: list(v) for k, v in (self.yields or {}).items()},
+            "preemptive": list(self.preemptive),
             "local_ns": [[stream, stage, ns] for (stream, stage), ns in (self.local_ns or {}).items()],
         }
 
@@ -118,7 +123,19 @@ class _Set(NamedTuple):
     arrival_ns: Mapping[str, int]  # how late the engine may see a release, and the end of a stage, by resource
     end_ns: Mapping[str, int]
     optional: frozenset[str]  # resources with optional stages
-    strangers: int  # optional stages elsewhere that may hold a core that mandatory work needs
+    apart: tuple[str, ...]  # of them those whose optional stages may hold a core that mandatory work needs
+    preemptive: tuple[str, ...]
+    held_ns: int  # the longest stage in line
+
+    @property
+    def strangers(self) -> int:
+        """How many optional stages elsewhere may hold a core that mandatory work needs."""
+        return sum(self.units[r] for r in self.apart)
+
+    @property
+    def mandatory(self) -> list[str]:
+        """The resources of mandatory work."""
+        return sorted({g.resource for list_ in self.segments for g in list_})
 
     def at(self, deadline_ns: int) -> _Set:
         """The same with this deadline for all streams."""
@@ -127,7 +144,7 @@ class _Set(NamedTuple):
 
 def admit_run(streams: Sequence[Stream], resources: Mapping[str, int], guard_ns: int, wakeup_ns: int, shared: bool,
               preempted: bool, *, inline: Collection[str] = (), overhead_ns: int = 0,
-              sources: Mapping[str, str] | None = None, splits: bool = True) -> RunAdmission:
+              sources: Mapping[str, str] | None = None, splits: bool = True, preemptive: Collection[str] = ()) -> RunAdmission:
     """Whether no frame of these streams can miss its deadline on the engine, and under which assumptions.
 
     `resources`: name to units, as the engine's. `guard_ns`: how long before its deadline an answer is published. `wakeup_ns`:
@@ -135,81 +152,121 @@ def admit_run(streams: Sequence[Stream], resources: Mapping[str, int], guard_ns:
     mandatory work of another resource needs. `preempted`: then the operating system interrupts them for it (SCHED_FIFO), so that
     they are no obstacle. `inline`: resources whose stages run in the dispatcher itself: their ends are seen at once, and timers
     wait for them. `overhead_ns`: what the engine's own step and its records add to each stage. `sources`: stage name to where its
-    worst case comes from ("1.3 x the longest of 1,000", "cycles / clock"). `splits=False`: all stages count as mandatory, for
-    policies without a split. A `wcet_ns` of 0 is unknown. Never raises for what it cannot prove.
+    worst case comes from ("1.3 x the longest of 1,000", "cycles / clock"), "" to where the overhead comes from. `splits=False`: all
+    stages count as mandatory, for policies without a split. `preemptive`: resources where the engine interrupts what comes later
+    (simulation only; one unit each). A `wcet_ns` of 0 is unknown. Never raises for what it cannot prove.
     """
-    problem = _problem(streams, resources, guard_ns, wakeup_ns + overhead_ns, inline, splits)
-    if problem:
-        return RunAdmission(NOT_PROVEN, problem)
-    counts = [s.mandatory if splits else len(s.stages) for s in streams]
-    held = max([st.wcet_ns for s, n in zip(streams, counts, strict=True) for st in s.stages[:n] if st.resource in inline], default=0)
-    arrival = {r: wakeup_ns + (0 if r in inline else held) for r in resources}
-    late = {r: overhead_ns + (0 if r in inline else wakeup_ns + held) for r in resources}
-    segments = tuple(_segments(s, n, late) for s, n in zip(streams, counts, strict=True))
-    mandatory = sorted({g.resource for list_ in segments for g in list_})
-    extra = frozenset(st.resource for s, n in zip(streams, counts, strict=True) for st in s.stages[n:])
-    apart = [r for r in sorted(extra) if r not in mandatory] if shared and not preempted else []
-    question = _Set(tuple(streams), segments, resources, guard_ns, arrival, late, extra, sum(resources[r] for r in apart))
-    answer = _answer(question)
-    if isinstance(answer, str) or isinstance(answer[1], CounterExample):
-        return _refusal(question, answer)
-    local_ns, certificates, limits = answer
+    return answer(Question(tuple(streams), resources, guard_ns, wakeup_ns, shared, preempted, tuple(inline), overhead_ns, sources or {},
+                           splits, tuple(r for r in resources if r in preemptive)))
+
+
+def is_admitted(asked: Question) -> bool:
+    """`answer(asked).admitted` without limits, texts and hints: for searches."""
+    question = _prepared(asked)
+    if isinstance(question, str):
+        return False
+    found = _answer(question, limits=False)
+    return not isinstance(found, str) and not isinstance(found[1], CounterExample) and not _untimed(asked, question)
+
+
+def answer(asked: Question) -> RunAdmission:
+    """What `admit_run` answers."""
+    question = _prepared(asked)
+    if isinstance(question, str):
+        return RunAdmission(NOT_PROVEN, question)
+    found = _answer(question)
+    if isinstance(found, str) or isinstance(found[1], CounterExample):
+        return _refusal(question, found)
+    if untimed := _untimed(asked, question):
+        return RunAdmission(NOT_PROVEN, untimed)
+    local_ns, certificates, limits = found
     assert isinstance(certificates, dict)
-    blocking = {r: limits[r] - late[r] for r in mandatory if r in extra}  # its unit is free only when its end is seen
-    if apart:  # they hold up the dispatcher's timers as well
-        timers = (guard_ns - wakeup_ns - overhead_ns - held) // question.strangers
-        blocking.update({r: min(timers, *limits.values()) for r in apart})
-    for stage in (st for s, n in zip(streams, counts, strict=True) for st in s.stages[n:] if st.resource in blocking):
-        if max(stage.wcet_ns, stage.typical_ns) <= 0:
-            return RunAdmission(NOT_PROVEN, f"stage {stage.name!r} may be in the way of mandatory work and has no time: measure it")
-    stretch_ns = question.strangers * max([0, *(blocking[r] for r in apart)])
-    notes = [f"stage {st.name!r} may take {format_ns(st.wcet_ns or st.typical_ns)}, more than the "
+    blocking = {r: limits[r] - question.end_ns[r] for r in question.mandatory  # its unit is free only when its end is seen
+                if r in question.optional and r not in question.preemptive}
+    if question.apart:  # they hold up the dispatcher's timers as well
+        timers = (asked.guard_ns - asked.wakeup_ns - asked.overhead_ns - question.held_ns) // question.strangers
+        blocking.update({r: min(timers, *limits.values()) for r in question.apart})
+    stretch_ns = question.strangers * max([0, *(blocking[r] for r in question.apart)])
+    notes = [f"stage {st.name!r} may take {format_ns(longest_ns(st))}, more than the "
              f"{format_ns(max(0, blocking[st.resource]))} that may be in the way on {st.resource!r}: it never starts"
-             for s, n in zip(streams, counts, strict=True) for st in s.stages[n:]
-             if max(st.wcet_ns, st.typical_ns) > blocking.get(st.resource, UNLIMITED_NS)]
-    assumptions = _assumptions(streams, counts, wakeup_ns, overhead_ns, blocking, stretch_ns, shared and preempted, sources or {})
+             for s in asked.streams for st in asked.optional(s) if longest_ns(st) > blocking.get(st.resource, UNLIMITED_NS)]
+    assumptions = _assumptions(asked, blocking, stretch_ns)
     text = f"no frame misses its deadline while {assumptions[0].name} to {assumptions[-1].name} hold"
     return RunAdmission(CERTIFICATE, text, assumptions, certificates, None, blocking, local_ns,
-                        {r: tuple(mandatory) for r in apart}, None, tuple(dict.fromkeys(notes)))
+                        {r: tuple(question.mandatory) for r in question.apart}, asked.preemptive, None, tuple(dict.fromkeys(notes)))
 
 
 # The question ---------------------------------------------------------------------------------------------------------
 
 
-def _problem(streams: Sequence[Stream], resources: Mapping[str, int], guard_ns: int, wakeup_ns: int,
-             inline: Collection[str], splits: bool) -> str:
+def _prepared(asked: Question) -> _Set | str:
+    """The question in the terms of the analysis, or why nothing can be proven."""
+    problem = _problem(asked)
+    if problem:
+        return problem
+    inline, resources = asked.inline, asked.resources
+    held = max([st.wcet_ns for st in asked.mandatory().values() if st.resource in inline], default=0)
+    arrival = {r: asked.wakeup_ns + (0 if r in inline else held) for r in resources}
+    late = {r: asked.overhead_ns + (0 if r in inline else asked.wakeup_ns + held) for r in resources}
+    segments = tuple(_segments(s, asked.needed(s), late) for s in asked.streams)
+    mandatory = {g.resource for list_ in segments for g in list_}
+    extra = frozenset(st.resource for s in asked.streams for st in asked.optional(s))
+    held_up = asked.shared and not asked.preempted
+    if held_up and len(mandatory) > 1 and extra & mandatory:
+        return (f"optional stages of {min(extra & mandatory)!r}, which has mandatory ones too, share cores with other mandatory work: use "
+                "SCHED_FIFO, or cores of their own")
+    apart = tuple(r for r in sorted(extra) if r not in mandatory) if held_up else ()
+    return _Set(asked.streams, segments, resources, asked.guard_ns, arrival, late, extra, apart, asked.preemptive, held)
+
+
+def _problem(asked: Question) -> str:
     """Why nothing can be proven, or ""."""
-    if not streams:
+    if not asked.streams:
         return "there is no stream"
+    resources, inline, late_ns = asked.resources, asked.inline, asked.wakeup_ns + asked.overhead_ns
     longest, served, worst = 0, set(), dict[str, int]()
-    for stream in streams:
-        count = stream.mandatory if splits else len(stream.stages)
-        if not count:
+    for stream in asked.streams:
+        needed = asked.needed(stream)
+        if not needed:
             return f"stream {stream.name!r} has no mandatory stage, so no answer is sure"
         if stream.period_ns <= 0:
             return f"stream {stream.name!r} has no least distance of its frames: give it a period"
         for stage in stream.stages:
             if resources.get(stage.resource, 0) < 1:
                 return f"stage {stage.name!r} needs resource {stage.resource!r}; there is {', '.join(sorted(resources))}"
-        for stage in stream.stages[:count]:
+        for stage in (stream.stages[i] for i in needed):
             if stage.wcet_ns <= 0:
                 return f"stage {stage.name!r} has no worst-case time: measure or state it"
             if worst.setdefault(stage.name, stage.wcet_ns) != stage.wcet_ns:
                 return f"stage {stage.name!r} has two worst-case times: give it two names"
+            if stage.units and len(set(stage.units)) < resources[stage.resource]:
+                return f"stage {stage.name!r} may run on some units of {stage.resource!r} only: give them a resource of their own"
+            if stage.resource in asked.preemptive and (resources[stage.resource] > 1 or stage.resource in inline):
+                return f"{stage.resource!r} is preemptive: that is analysed for one unit, outside the dispatcher"
             if stage.resource in inline:
                 longest = max(longest, stage.wcet_ns)
                 served.add(stage.resource)
     if len(served) > 1:
         return f"{' and '.join(sorted(served))} run in the dispatcher, one at a time: make them one resource"
-    if guard_ns < wakeup_ns + longest:
-        late = f"{format_ns(wakeup_ns + longest)} late (wake-up latency{', and a stage in line' if longest else ''})"
-        return f"a timer may be {late}, and the guard is {format_ns(guard_ns)}: give a guard of that length"
+    if asked.guard_ns < late_ns + longest:
+        late = f"{format_ns(late_ns + longest)} late (wake-up latency{', and a stage in line' if longest else ''})"
+        return f"a timer may be {late}, and the guard is {format_ns(asked.guard_ns)}: give a guard of that length"
     return ""
 
 
-def _segments(stream: Stream, count: int, late_ns: Mapping[str, int]) -> tuple[_Segment, ...]:
+def _untimed(asked: Question, question: _Set) -> str:
+    """An optional stage that may be in the way and has no time, or ""."""
+    in_the_way = {*question.apart, *question.mandatory} - set(question.preemptive)
+    for stage in (st for s in asked.streams for st in asked.optional(s) if st.resource in in_the_way):
+        if longest_ns(stage) <= 0:
+            return f"stage {stage.name!r} may be in the way of mandatory work and has no time: measure it"
+    return ""
+
+
+def _segments(stream: Stream, needed: tuple[int, ...], late_ns: Mapping[str, int]) -> tuple[_Segment, ...]:
     out: list[_Segment] = []
-    for i, stage in enumerate(stream.stages[:count]):
+    for i in needed:
+        stage = stream.stages[i]
         cost = stage.wcet_ns + late_ns[stage.resource]  # its end is seen so much later, and only then is the unit free
         if out and out[-1].resource == stage.resource:
             last = out[-1]
@@ -227,17 +284,15 @@ _Answer = tuple[dict[tuple[int, int], int], "dict[str, Certificate] | CounterExa
 def _answer(question: _Set, limits: bool = True) -> _Answer | str:
     """(local deadlines, certificates or a counter-example, longest optional stage by resource), or why not proven.
 
-    `limits=False` asks only whether there is a certificate, with no optional stage in the way.
+    `limits=False` asks only whether there is a certificate: the limits are then 0.
     """
     ways: list[Callable[[_Segment], int]] = [lambda g: g.cost_ns]
     if any(len(list_) > 1 for list_ in question.segments):
         ways.append(lambda g: 1)
         ways += [partial(_favour, question.optional, weight) for weight in (3, 10, 30)]
-    if not limits:
-        question = question._replace(optional=frozenset(), strangers=0)
     answers: list[_Answer | str] = []
     for way in ways:
-        answers.append(_with_local_deadlines(question, way))
+        answers.append(_with_local_deadlines(question, way, limits))
         if not limits and not isinstance(answers[-1], str):
             break
     proven = [a for a in answers if not isinstance(a, str)]
@@ -251,8 +306,8 @@ def _favour(resources: Collection[str], weight: int, segment: _Segment) -> int:
     return weight if segment.resource in resources else 1
 
 
-def _with_local_deadlines(question: _Set, weight: Callable[[_Segment], int]) -> _Answer | str:
-    """Split what is left of each deadline between its segments, by weight."""
+def _with_local_deadlines(question: _Set, weight: Callable[[_Segment], int], limited: bool) -> _Answer | str:
+    """Split what is left of each deadline between its segments, by weight; with the longest optional stages where `limited`."""
     local_ns: dict[tuple[int, int], int] = {}
     tasks: dict[str, list[Task]] = {}
     plain = True
@@ -278,7 +333,9 @@ def _with_local_deadlines(question: _Set, weight: Callable[[_Segment], int]) -> 
         units = question.units[resource]
         if units > 1 and question.strangers:
             return f"{resource!r} has several units and optional stages share their cores: use SCHED_FIFO, or cores of their own"
-        limits[resource], verdict = _limit(set_, units, resource in question.optional, question.strangers)
+        how = "p-edf" if resource in question.preemptive else "np-edf"
+        own = resource in question.optional and how == "np-edf"
+        limits[resource], verdict = _limit(set_, units, own, question.strangers, how, limited)
         if isinstance(verdict, CounterExample):
             if plain:
                 return local_ns, verdict, {resource: 0}
@@ -290,7 +347,7 @@ def _with_local_deadlines(question: _Set, weight: Callable[[_Segment], int]) -> 
     return local_ns, certificates, limits
 
 
-def _limit(tasks: list[Task], units: int, own: bool, strangers: int) -> tuple[int, Verdict]:
+def _limit(tasks: list[Task], units: int, own: bool, strangers: int, how: str, limited: bool) -> tuple[int, Verdict]:
     """The longest optional stage, where one may run on this resource (`own`) and `strangers` others may hold its core.
 
     A core that does not interrupt them gives them at most strangers x q once in a busy interval, on top of any other blocking:
@@ -301,10 +358,10 @@ def _limit(tasks: list[Task], units: int, own: bool, strangers: int) -> tuple[in
         shorter = [t._replace(deadline_ns=t.deadline_ns - strangers * q) for t in tasks]
         if any(t.deadline_ns <= 0 for t in shorter):
             return NotProven("nothing is left of a deadline")
-        return admit(shorter, "np-edf", units, q if own else 0)
+        return admit(shorter, how, units, q if own else 0)
 
-    if not own and not strangers:
-        return UNLIMITED_NS, verdict(0)
+    if not limited or (not own and not strangers):
+        return UNLIMITED_NS if limited else 0, verdict(0)
     if not strangers and isinstance(verdict(0), Certificate):
         low = longest_optional_stage(tasks, units)
         return low, verdict(low)
@@ -336,12 +393,24 @@ def _refusal(question: _Set, answer: _Answer | str) -> RunAdmission:
     return RunAdmission(kind, text, counter_example=counter, least_deadline_ns=least)
 
 
-def _least_common_deadline(question: _Set) -> int | None:
+def loads(asked: Question) -> dict[str, Fraction]:
+    """Utilisation of each resource by mandatory work as it is counted; {} where nothing can be analysed."""
+    question = _prepared(asked)
+    return {} if isinstance(question, str) else _loads(question)
+
+
+def _loads(question: _Set) -> dict[str, Fraction]:
     costs: dict[str, Fraction] = {}
     for stream, segments in zip(question.streams, question.segments, strict=True):
         for segment in segments:
             costs[segment.resource] = costs.get(segment.resource, Fraction(0)) + Fraction(segment.cost_ns, stream.period_ns)
-    if any(load > question.units[resource] for resource, load in costs.items()):
+    return costs
+
+
+def _least_common_deadline(question: _Set) -> int | None:
+    if any(load > question.units[resource] for resource, load in _loads(question).items()):
+        return None
+    if question.strangers and any(question.units[r] > 1 for r in question.mandatory):
         return None
     tasks = [Task(sum(g.cost_ns for g in segments) + question.guard_ns, stream.period_ns, 0, stream.jitter_ns)
              for stream, segments in zip(question.streams, question.segments, strict=True)]
@@ -364,27 +433,25 @@ def _least_common_deadline(question: _Set) -> int | None:
 # Assumptions ----------------------------------------------------------------------------------------------------------
 
 
-def _assumptions(streams: Sequence[Stream], counts: Sequence[int], wakeup_ns: int, overhead_ns: int,
-                 blocking: Mapping[str, int], stretch_ns: int, preempted: bool, sources: Mapping[str, str]) -> tuple[Assumption, ...]:
+def _assumptions(asked: Question, blocking: Mapping[str, int], stretch_ns: int) -> tuple[Assumption, ...]:
     """What the statement rests on, numbered."""
-    stages: dict[str, Stage] = {}
-    for stream, count in zip(streams, counts, strict=True):
-        for stage in stream.stages[:count]:
-            stages[stage.name] = stage
-    held = f", and the engine {format_ns(overhead_ns)}" if overhead_ns else ""
-    held += f", and {format_ns(stretch_ns)} more while optional stages hold its core" if stretch_ns else ""
+    sources, overhead_ns, wakeup_ns = asked.sources, asked.overhead_ns, asked.wakeup_ns
+    held = f", and {format_ns(stretch_ns)} more while optional stages hold its core" if stretch_ns else ""
     found = [("stage", s.name, f"stage {s.name!r} on {s.resource!r} takes at most {format_ns(s.wcet_ns)} "
-              f"({sources.get(s.name, 'assumed')}){held}", s.wcet_ns + overhead_ns + stretch_ns) for s in stages.values()]
+              f"({sources.get(s.name, 'assumed')}){held}", s.wcet_ns + stretch_ns) for s in asked.mandatory().values()]
+    if overhead_ns:
+        found.append(("overhead", "", f"deciding and recording take at most {format_ns(overhead_ns)} a stage "
+                      f"({sources.get('', 'assumed')})", overhead_ns))
     found.append(("wake-up", "", f"the dispatcher handles an event or a timer at most {format_ns(wakeup_ns)} late, or when the "
                   "stage that runs in line ends" + (" and its core is free" if stretch_ns else ""), wakeup_ns))
-    for s in streams:
+    for s in asked.streams:
         found.append(("period", s.name, f"frames of {s.name!r} are released at least {format_ns(s.period_ns)} apart", s.period_ns))
         found.append(("jitter", s.name, f"each frame of {s.name!r} arrives, in order, at most {format_ns(s.jitter_ns)} after its "
                       "release", s.jitter_ns))
     for resource, limit in blocking.items():
         text = f"takes at most {format_ns(limit)}" if limit > 0 else "does not exist"
         found.append(("blocking", resource, f"an optional stage that starts on {resource!r} {text}", max(0, limit)))
-    if preempted:
+    if asked.shared and asked.preempted:
         found.append(("preempt", "", "the operating system interrupts optional work for mandatory work at once", wakeup_ns))
     found.append(("fault", "", "no mandatory stage fails and no unit that mandatory work needs is lost", 0))
     return tuple(Assumption(f"A{n}", *entry) for n, entry in enumerate(found, 1))
