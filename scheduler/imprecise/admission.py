@@ -20,25 +20,16 @@ from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
 
-from .demand import (
-    UNLIMITED_NS,
-    Arrival,
-    Certificate,
-    CounterExample,
-    NotProven,
-    Task,
-    Verdict,
-    admit,
-    least_deadline,
-    longest_optional_stage,
-    recheck,
-)
+from .demand import admit, least_deadline, longest_optional_stage
+from .fixed_priority import response_times
 from .model import Stream
 from .question import Question, longest_ns
+from .recheck import recheck
 from .units import format_ns
+from .verdicts import UNLIMITED_NS, Arrival, Certificate, CounterExample, NotProven, Task, Verdict
 
-__all__ = ["Arrival", "Assumption", "Certificate", "CounterExample", "NotProven", "Question", "RunAdmission", "Task", "Verdict", "admit",
-           "admit_run", "answer", "is_admitted", "least_deadline", "longest_optional_stage", "recheck"]
+__all__ = ["Arrival", "Assumption", "Certificate", "CounterExample", "NotProven", "Question", "RunAdmission", "Task", "Verdict",
+           "admit", "admit_run", "answer", "is_admitted", "least_deadline", "longest_optional_stage", "recheck", "response_times"]
 
 CERTIFICATE, COUNTER_EXAMPLE, NOT_PROVEN = "certificate", "counter-example", "not proven"
 

@@ -1,7 +1,6 @@
 """Is a set of sporadic tasks always in time on one resource? Processor-demand analysis, in integer time.
 
-A task (C, T, D, J) releases jobs at least T apart; each arrives at most J after its release, in order, needs at most C of the
-resource and is due D after its release. In any interval of length t, jobs that arrive and fall due in it need at most
+For tasks (C, T, D, J) as in `verdicts`: in any interval of length t, jobs that arrive and fall due in it need at most
 
     dbf(t) = sum_i max(0, floor((t + J_i - D_i) / T_i) + 1) C_i
 
@@ -19,99 +18,45 @@ Steps beyond a *horizon* need no look; there are three, and the least is taken (
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, lcm
-from typing import Any, NamedTuple
+from math import lcm
+from typing import Any
 
 import numpy as np
 
-MAX_STEPS = 1_000_000  # demand steps looked at before the answer is NotProven
-UNLIMITED_NS = 1 << 62
-_LARGEST_NS = 1 << 60
-_RESOURCES = ("np-edf", "p-edf")
+from .fixed_priority import admit_fixed_priority
+from .verdicts import (
+    EDF,
+    FIXED_PRIORITY,
+    LARGEST_NS,
+    MAX_STEPS,
+    UNLIMITED_NS,
+    Arrival,
+    Certificate,
+    CounterExample,
+    NotProven,
+    Task,
+    Verdict,
+    checked,
+    pattern,
+)
 
-
-class Task(NamedTuple):
-    """A sporadic task, integer nanoseconds. `deadline_ns` 0: the period. `piece_ns`: its longest part that is not interrupted
-    (0: all of `cost_ns`), as when two stages in a row run on the same resource."""
-
-    cost_ns: int
-    period_ns: int
-    deadline_ns: int = 0
-    jitter_ns: int = 0
-    piece_ns: int = 0
-
-
-class Arrival(NamedTuple):
-    """One job of a concrete pattern: the index of its task, its release, and when it arrives (at most the jitter later)."""
-
-    task: int
-    release_ns: int
-    arrival_ns: int
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """Every deadline is met: at the tightest step `t_ns`, demand_ns + block_ns <= capacity_ns, and all steps were looked at.
-
-    `blocking_ns` is the other work allowed for (an optional stage, counted whole). `horizon_ns` and `horizon` are the witness
-    that later steps need no look. `capacity_ns` is t_ns on one unit. `recheck` verifies all of it by other means.
-    """
-
-    tasks: tuple[Task, ...]
-    resource: str
-    units: int
-    blocking_ns: int
-    horizon_ns: int
-    horizon: str
-    t_ns: int
-    demand_ns: int
-    block_ns: int
-    capacity_ns: int
-
-    @property
-    def slack_ns(self) -> int:
-        """What is left at the tightest step."""
-        return self.capacity_ns - self.demand_ns - self.block_ns
-
-
-@dataclass(frozen=True)
-class CounterExample:
-    """A legal pattern in which a deadline is missed if every job takes its cost: by `t_ns` after the jobs' common arrival
-    demand_ns + block_ns is due, which is more than t_ns."""
-
-    tasks: tuple[Task, ...]
-    arrivals: tuple[Arrival, ...]
-    t_ns: int
-    demand_ns: int
-    block_ns: int
-
-
-@dataclass(frozen=True)
-class NotProven:
-    """Neither shown to be in time nor shown to miss, and why."""
-
-    reason: str
-
-
-Verdict = Certificate | CounterExample | NotProven
-
+__all__ = ["Task", "admit", "least_deadline", "longest_optional_stage"]
 
 def admit(tasks: Sequence[Sequence[int]], resource: str = "np-edf", units: int = 1, blocking_ns: int = 0,
           max_steps: int = MAX_STEPS) -> Verdict:
     """Prove that a set of tasks is in time on a resource, or show a miss, or say why neither.
 
     `tasks`: `Task` or (C, T[, D = T[, J = 0]]), integer ns. `resource`: "np-edf" (non-preemptive, as the engine runs mandatory
-    stages) or "p-edf" (preemptive). Exact on one unit, but for the budget of `max_steps`. On `units` > 1 (np-edf: any free unit
-    takes the earliest deadline) a sufficient test answers Certificate or NotProven, and a counter-example only where a job
-    cannot even be in time alone. `blocking_ns`: other work that may be in the way once. Raises ValueError for a malformed task.
+    stages), "p-edf" (preemptive), "np-fp" or "p-fp" (fixed priority in list order, the first is the highest). Exact on one unit,
+    but for the budget of `max_steps`. On `units` > 1 (np-edf: any free unit takes the earliest deadline) a sufficient test answers
+    Certificate or NotProven, and a counter-example only where a job cannot even be in time alone. `blocking_ns`: other work that
+    may be in the way once. Raises ValueError for a malformed task.
     """
-    set_ = _tasks(tasks)
-    if resource not in _RESOURCES:
-        raise ValueError(f"unknown resource {resource!r}; there are {', '.join(_RESOURCES)}")
+    set_ = checked(tasks)
+    if resource not in EDF + FIXED_PRIORITY:
+        raise ValueError(f"unknown resource {resource!r}; there are {', '.join(EDF + FIXED_PRIORITY)}")
     if units < 1 or blocking_ns < 0 or (units > 1 and resource != "np-edf"):
         raise ValueError("units >= 1 (several for np-edf only), blocking not negative")
     if not set_:
@@ -119,41 +64,23 @@ def admit(tasks: Sequence[Sequence[int]], resource: str = "np-edf", units: int =
     for i, task in enumerate(set_):
         first = task.deadline_ns - task.jitter_ns
         if task.cost_ns > first:
-            return CounterExample(set_, (Arrival(i, 0, task.jitter_ns),), first, task.cost_ns, 0)
+            return CounterExample(set_, (Arrival(i, 0, task.jitter_ns),), first, task.cost_ns, 0, resource)
     if units > 1:
         return _admit_global(set_, units, blocking_ns)
-    load = sum((Fraction(t.cost_ns, t.period_ns) for t in set_), Fraction(0))
-    if load > 1:
-        room = sum((Fraction(t.cost_ns, t.period_ns) * (t.deadline_ns - t.jitter_ns) for t in set_), Fraction(0))
-        horizon_ns, horizon = ceil(room / (load - 1)) + max(t.period_ns for t in set_), "overload"
-    else:
-        horizon_ns, horizon = _horizon(set_, blocking_ns, load)
-    last = max(horizon_ns, *(t.deadline_ns - t.jitter_ns for t in set_))
-    count = sum((last - (t.deadline_ns - t.jitter_ns)) // t.period_ns + 1 for t in set_)
-    if last > _LARGEST_NS:
-        return NotProven(f"the load is {float(load):.9g}: too close to 1 for a bounded analysis")
-    tightest: tuple[int, int, int] | None = None
-    for t, demand, block in _steps(set_, resource, blocking_ns, last, max_steps):
-        slack = t - demand - block
-        late = np.flatnonzero(slack < 0)
-        if late.size:
-            return _refuse(set_, int(t[late[0]]), int(demand[late[0]]), int(block[late[0]]), resource)
-        k = int(slack.argmin())
-        if tightest is None or int(slack[k]) < tightest[0] - tightest[1] - tightest[2]:
-            tightest = int(t[k]), int(demand[k]), int(block[k])
-    if count > max_steps or tightest is None:
-        return NotProven(f"the load is {float(load):.9g}: {count} demand steps to look at, more than {max_steps}")
-    return Certificate(set_, resource, 1, blocking_ns, horizon_ns, horizon, *tightest, tightest[0])
+    if resource in FIXED_PRIORITY:
+        return admit_fixed_priority(set_, resource, blocking_ns, max_steps)
+    return _admit_demand(set_, resource, blocking_ns, max_steps)
 
 
 def longest_optional_stage(tasks: Sequence[Sequence[int]], units: int = 1, resource: str = "np-edf",
                            max_steps: int = MAX_STEPS) -> int:
     """The longest uninterrupted other work, ns, that may be in the way once without making these tasks late.
 
-    On one unit the largest q with dbf(t) + q <= t at every demand step t; 0 where the tasks are not admitted. On several, the
-    largest q with which the sufficient test still holds when each unit runs one such stage.
+    Under EDF on one unit the largest q with dbf(t) + q <= t at every demand step t. It is counted whole, not less 1: it may have
+    started at any instant, an arbitrarily short time before. 0 where the tasks are not admitted. On several units, the largest q
+    with which the sufficient test still holds when each unit runs one such stage.
     """
-    set_ = _tasks(tasks)
+    set_ = checked(tasks)
     if not set_:
         return UNLIMITED_NS
     if not isinstance(admit(set_, resource, units, 0, max_steps), Certificate):
@@ -175,7 +102,7 @@ def least_deadline(tasks: Sequence[Sequence[int]], resource: str = "np-edf", uni
     With one deadline for all EDF serves in order of release, whatever the deadline, so a longer one never harms and bisection
     finds the least. `admitted` replaces the test of one deadline (for several resources).
     """
-    set_ = _tasks(tasks)
+    set_ = checked(tasks)
     if not set_ or sum(Fraction(t.cost_ns, t.period_ns) for t in set_) > units:
         return None
 
@@ -187,7 +114,7 @@ def least_deadline(tasks: Sequence[Sequence[int]], resource: str = "np-edf", uni
     high = 2 * low + 2
     while not test(high):
         low, high = high, 2 * high
-        if high > _LARGEST_NS:
+        if high > LARGEST_NS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
@@ -195,74 +122,44 @@ def least_deadline(tasks: Sequence[Sequence[int]], resource: str = "np-edf", uni
     return high
 
 
-def recheck(certificate: Certificate) -> bool:
-    """Verify a certificate without the code that made it: exact fractions, and a walk from step to step that adds up costs."""
-    c = certificate
-    if not c.tasks:
-        return c.demand_ns == c.block_ns == c.capacity_ns == 0
-    piece = [t.piece_ns or t.cost_ns for t in c.tasks]
-    first = [t.deadline_ns - t.jitter_ns for t in c.tasks]
-    load = sum(Fraction(t.cost_ns, t.period_ns) for t in c.tasks)
-    if c.units > 1:
-        terms = []
-        for task, x in zip(c.tasks, first, strict=True):
-            work = sum(len(range(0, x, t.period_ns)) * t.cost_ns for t in c.tasks) - task.cost_ns
-            carried = [t.cost_ns - 1 for t in c.tasks if t.deadline_ns > x] + c.units * [c.blocking_ns]
-            top = sum(heapq.nlargest(c.units, carried))
-            capacity = c.units * (x - task.cost_ns + 1) - 1
-            terms.append((capacity - work - top, (x, work, top, capacity)))
-        found4 = (c.t_ns, c.demand_ns, c.block_ns, c.capacity_ns)
-        return all(slack >= 0 for slack, _ in terms) and found4 in [v for s, v in terms if s == min(terms)[0]]
-    h = c.horizon_ns
-    if c.horizon == "busy period":
-        valid = h > 0 and sum(-(-(h + t.jitter_ns) // t.period_ns) * t.cost_ns for t in c.tasks) + c.blocking_ns <= h
-    elif c.horizon == "utilisation":
-        rest = sum(Fraction(t.cost_ns, t.period_ns) * (t.period_ns - f) for t, f in zip(c.tasks, first, strict=True))
-        valid = h >= max(first) and rest + c.blocking_ns <= h * (1 - load)
-    else:
-        valid = c.horizon == "hyperperiod" and h >= max(first) + lcm(*(t.period_ns for t in c.tasks))
-    heap = [(f, i) for i, f in enumerate(first)]
-    heapq.heapify(heap)
-    demand, least, found = 0, None, (0, 0, 0)
-    while heap[0][0] <= max(h, *first):
-        t = heap[0][0]
-        while heap[0][0] == t:
-            i = heap[0][1]
-            demand += c.tasks[i].cost_ns
-            heapq.heapreplace(heap, (t + c.tasks[i].period_ns, i))
-        others = [p - 1 for p, f in zip(piece, first, strict=True) if f > t and c.resource == "np-edf"]
-        block = max([c.blocking_ns, *others])
-        if demand + block > t:
-            return False
-        if least is None or t - demand - block < least:
-            least, found = t - demand - block, (t, demand, block)
-    return valid and load <= 1 and min(first) > 0 and found == (c.t_ns, c.demand_ns, c.block_ns) and c.capacity_ns == c.t_ns
-
-
 # Parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _tasks(tasks: Sequence[Sequence[int]]) -> tuple[Task, ...]:
-    """Check and complete. Raises ValueError."""
-    out = []
-    for given in tasks:
-        task = Task(*(int(v) for v in given))
-        task = task._replace(deadline_ns=task.deadline_ns or task.period_ns)
-        if task.cost_ns < 1 or task.period_ns < 1 or task.deadline_ns < 1 or task.jitter_ns < 0:
-            raise ValueError(f"{task}: cost, period and deadline are positive, jitter is not negative")
-        if not 0 <= task.piece_ns <= task.cost_ns:
-            raise ValueError(f"{task}: a piece is no longer than the cost")
-        out.append(task)
-    return tuple(out)
+def _admit_demand(tasks: tuple[Task, ...], resource: str, blocking_ns: int, max_steps: int) -> Verdict:
+    """EDF on one unit: the whole of the analysis above."""
+    whole = lcm(*(t.period_ns for t in tasks))
+    load = sum(t.cost_ns * (whole // t.period_ns) for t in tasks)  # in one hyperperiod
+    firsts = [t.deadline_ns - t.jitter_ns for t in tasks]
+    if load > whole:
+        room = sum(t.cost_ns * (whole // t.period_ns) * f for t, f in zip(tasks, firsts))
+        horizon_ns, horizon = -(-room // (load - whole)) + max(t.period_ns for t in tasks), "overload"
+    else:
+        horizon_ns, horizon = _horizon(tasks, blocking_ns, load, whole)
+    last = max(horizon_ns, *firsts)
+    if last > LARGEST_NS:
+        return NotProven(f"the load is {load / whole:.9g}: too close to 1 for a bounded analysis")
+    tightest: tuple[int, int, int] | None = None
+    for t, demand, block in _steps(tasks, resource, blocking_ns, last, max_steps):
+        slack = t - demand - block
+        k = int(slack.argmin())
+        if slack[k] < 0:
+            k = int((slack < 0).argmax())
+            return _refuse(tasks, int(t[k]), int(demand[k]), int(block[k]), resource)
+        if tightest is None or int(slack[k]) < tightest[0] - tightest[1] - tightest[2]:
+            tightest = int(t[k]), int(demand[k]), int(block[k])
+    count = sum((last - f) // t.period_ns + 1 for t, f in zip(tasks, firsts))
+    if count > max_steps or tightest is None:
+        return NotProven(f"the load is {load / whole:.9g}: {count} demand steps to look at, more than {max_steps}")
+    return Certificate(tasks, resource, 1, blocking_ns, horizon_ns, horizon, *tightest, tightest[0])
 
 
-def _horizon(tasks: tuple[Task, ...], blocking_ns: int, load: Fraction) -> tuple[int, str]:
-    """The least horizon of the three; load <= 1."""
+def _horizon(tasks: tuple[Task, ...], blocking_ns: int, load: int, whole: int) -> tuple[int, str]:
+    """The least horizon of the three; `load` ns of work in a hyperperiod of `whole` ns, at most 1."""
     first = max(t.deadline_ns - t.jitter_ns for t in tasks)
-    best = first + lcm(*(t.period_ns for t in tasks)), "hyperperiod"
-    if load < 1:
-        rest = sum(Fraction(t.cost_ns, t.period_ns) * (t.period_ns + t.jitter_ns - t.deadline_ns) for t in tasks)
-        best = min(best, (max(first, ceil((rest + blocking_ns) / (1 - load))), "utilisation"))
+    best = first + whole, "hyperperiod"
+    if load < whole:
+        rest = sum(t.cost_ns * (whole // t.period_ns) * (t.period_ns + t.jitter_ns - t.deadline_ns) for t in tasks)
+        best = min(best, (max(first, -(-(rest + blocking_ns * whole) // (whole - load))), "utilisation"))
     h = blocking_ns + sum(t.cost_ns for t in tasks)
     for _ in range(10_000):
         longer = blocking_ns + sum(-(-(h + t.jitter_ns) // t.period_ns) * t.cost_ns for t in tasks)
@@ -278,7 +175,7 @@ def _steps(tasks: tuple[Task, ...], resource: str, blocking_ns: int, last: int,
            budget: int) -> Iterator[tuple[Any, Any, Any]]:
     """Demand steps in order, with dbf and blocking, as int64 arrays of some 10,000, up to `last` or about `budget` steps."""
     first = np.array([t.deadline_ns - t.jitter_ns for t in tasks], dtype=np.int64)
-    period = np.array([t.period_ns for t in tasks], dtype=np.int64)
+    period = np.array([min(t.period_ns, 2 * LARGEST_NS) for t in tasks], dtype=np.int64)
     cost = np.array([t.cost_ns for t in tasks], dtype=np.int64)
     order = np.argsort(first, kind="stable")
     pieces = np.array([(tasks[i].piece_ns or tasks[i].cost_ns) - 1 for i in order] + [0], dtype=np.int64)
@@ -310,16 +207,8 @@ def _refuse(tasks: tuple[Task, ...], t: int, demand: int, block: int, resource: 
             return NotProven(f"{demand} ns of work can fall due within {t} ns, and other work of {block} ns be in the way")
         if room + 1 < tasks[blocker].cost_ns:
             return NotProven(f"{demand} ns of work can fall due within {t} ns, and a piece of {room + 1} ns be in the way")
-    if sum((t - f) // task.period_ns + 1 for task, f in zip(tasks, first, strict=True) if f <= t) > 100_000:
-        return NotProven(f"{demand} ns of work can fall due within {t} ns; that pattern has too many jobs to write down")
-    shift = max([1, *(task.jitter_ns for task, f in zip(tasks, first, strict=True) if f <= t)])
-    arrivals = [] if blocker < 0 else [Arrival(blocker, shift - 1, shift - 1)]
-    for i, task in enumerate(tasks):
-        for k in range((t - first[i]) // task.period_ns + 1 if first[i] <= t else 0):
-            due = k * task.period_ns - task.jitter_ns
-            arrivals.append(Arrival(i, shift + due, shift + max(0, due)))
-    arrivals.sort(key=lambda a: (a.arrival_ns, a.release_ns, a.task))
-    return CounterExample(tasks, tuple(arrivals), t, demand, room)
+    counts = [(t - f) // task.period_ns + 1 if f <= t else 0 for task, f in zip(tasks, first)]
+    return pattern(tasks, resource, counts, blocker, t, demand, room)
 
 
 def _global_terms(tasks: tuple[Task, ...], k: int, units: int, blocking_ns: int) -> tuple[int, int, int, int]:
