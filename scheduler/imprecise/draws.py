@@ -230,39 +230,48 @@ class ArrivalCursor(Protocol):
 class Periodic:
     """Frame k is captured at `offset_ns + k * period_ns` and seen up to `jitter_ns` later, in order.
 
-    `offset_ns` below 0: a phase drawn uniformly in [0, period), as cameras that nobody synchronised have.
+    `offset_ns` below 0: a phase drawn uniformly in [0, period), as cameras that nobody synchronised have. `drift_ppm`: the camera's clock
+    makes each period longer (below 0: shorter) by so many millionths.
     """
 
     period_ns: int
     offset_ns: int = 0
     jitter_ns: int = 0
+    drift_ppm: float = 0.0
 
     def start(self, seed: int, stream: str) -> ArrivalCursor:
         """A cursor at frame 0."""
         offset = self.offset_ns
         if offset < 0:
             offset = int(uniforms(key_of(seed, stream, "@phase"), 0, 1)[0] * self.period_ns)
-        return _Cursor(self.jitter_ns, key_of(seed, stream, "@jitter"), offset, self.period_ns)
+        cursor = _Cursor(self.jitter_ns, key_of(seed, stream, "@jitter"), offset, self.period_ns)
+        cursor.drift_ns = self.period_ns * self.drift_ppm * 1e-6
+        return cursor
 
 
 @dataclass(frozen=True)
 class Sporadic:
-    """Two captures are at least `min_gap_ns` apart, plus an exponential time of mean `extra_ns`; seen up to `jitter_ns` later."""
+    """Two captures are at least `min_gap_ns` apart, plus an exponential time of mean `extra_ns`; seen up to `jitter_ns` later.
+
+    `burst` = (length, every): of `every` frames in a row the last `length` - 1 follow each other at `min_gap_ns`.
+    """
 
     min_gap_ns: int
     extra_ns: int
     jitter_ns: int = 0
+    burst: tuple[int, int] = (0, 0)
 
     @property
     def period_ns(self) -> int:
         """The mean distance of two captures."""
-        return self.min_gap_ns + self.extra_ns
+        length, every = self.burst
+        return self.min_gap_ns + (self.extra_ns * (every - length + 1) // every if every else self.extra_ns)
 
     def start(self, seed: int, stream: str) -> ArrivalCursor:
         """A cursor at frame 0, which is captured after one exponential time."""
         origin_ns = -self.min_gap_ns if self.extra_ns else 0
         cursor = _Cursor(self.jitter_ns, key_of(seed, stream, "@jitter"), origin_ns, self.min_gap_ns)
-        cursor.extra_ns, cursor.gap_key = self.extra_ns, key_of(seed, stream, "@gap")
+        cursor.extra_ns, cursor.gap_key, cursor.burst = self.extra_ns, key_of(seed, stream, "@gap"), self.burst
         return cursor
 
 
@@ -292,6 +301,8 @@ class _Cursor:
         self.jitter_ns, self.jitter_key = jitter_ns, jitter_key
         self.origin_ns, self.step_ns = origin_ns, step_ns
         self.extra_ns, self.gap_key = 0, 0
+        self.burst = (0, 0)
+        self.drift_ns = 0.0  # per period
         self.listed: Ints | None = None
         self.frame = 0
         self.seen_ns = 0
@@ -303,10 +314,16 @@ class _Cursor:
             captured = self.listed[first:first + count]
         elif self.extra_ns:
             extra = -self.extra_ns * np.log1p(-uniforms(self.gap_key, first, count))
+            length, every = self.burst
+            if every:
+                extra[np.arange(first, first + count) % every > every - length] = 0
             captured = self.origin_ns + np.cumsum(self.step_ns + np.rint(extra).astype(np.int64))
             self.origin_ns = int(captured[-1])
         else:
-            captured = self.origin_ns + self.step_ns * np.arange(first, first + count, dtype=np.int64)
+            turns = np.arange(first, first + count, dtype=np.int64)
+            captured = self.origin_ns + self.step_ns * turns
+            if self.drift_ns:
+                captured = captured + np.floor(turns * self.drift_ns).astype(np.int64)
         self.frame += len(captured)
         seen = captured
         if self.jitter_ns and len(captured):

@@ -8,6 +8,8 @@ file, the key, what was found and what was expected.
     [resources]                         # units of each
     fpga = 1
     cpu = 2
+    order = "edf"                       # of mandatory stages, or by fixed priority: rate-monotonic, deadline-monotonic, listed
+    preemptive = ["cpu"]                # resources where mandatory work interrupts what comes after it (default none)
     [blocking]                          # optional: the longest optional stage on a resource that mandatory work shares
     [[stream]]
     name = "front"
@@ -16,6 +18,10 @@ file, the key, what was found and what was expected.
     jitter = "1ms"                      # a frame is seen up to this long after its capture (default 0)
     offset = "5ms"                      # of the first frame (default 0), or "random"
     weight = 1.0
+    kind = "milestone"                  # or "sieve" (each optional stage done or skipped), "version" (one of them)
+    drift = -50                         # ppm by which the camera's clock makes its period longer (default 0)
+    drop = 0.001                        # share of its frames that never arrives (default 0)
+    burst = [4, 100]                    # sporadic only: of 100 frames the last 4 follow each other at min_gap
     mk = [2, 5]                         # optional: of any 5 frames in a row at least 2 should be refined
     quality = 0.9                       # optional: the mean utility that the stream should have at least
     bundle = "fashion"                  # stages, times, rewards and outcomes of a trained bundle; or write them here:
@@ -25,13 +31,33 @@ file, the key, what was found and what was expected.
     mandatory = true                    # default false
     time = "2ms"                        # or a list by frame; or { median, sigma, max } (lognormal); or { samples = [...] }
     wcet = "3ms"                        # default: the longest that `time` can give, 0 where it has no limit
+    units = [0]                         # units of the resource that may run it (default all)
     [stream.outcomes]                   # accuracy = [0.86, 0.92] (made up, calibrated; n = 4000), or confidence and correct
     [stream.reward]                     # prior = [0.86, 0.92], or correct = [{ x, y }, ...] and gain = { "0" = { "1" = { x, y } } }
+
+A machine that is not ideal (all optional, `conditions` says what each means):
+
+    overhead = "30us"                   # dispatching, before each stage; decision = "40us": more before an optional one
+    takes_core = { fpga = "cpu" }       # while fpga works, unit 0 of cpu pauses: the operating system gives its core away
+    [slowdown.cpu]
+    beside = [1.1, 1.3]                 # factors with 1, 2, ... other units of it busy
+    hog = { every = "10s", length = "3s", factor = 1.8 }
+    heat = { factor = 1.5, time = "20s", threshold = 0.5 }
+    [[fault]]                           # a share of a stage's executions: kind "crash" or "hang"
+    stage = "second"
+    kind = "hang"
+    share = 0.001
+    [[fault]]                           # or a unit that is lost, and back (or never)
+    resource = "fpga"
+    lost = "2s"
+    back = "2.5s"
+    [give_up]                           # a stage still running so long after its job's publication, and its unit's absence
+    after = "20ms"
+    restart = "50ms"
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -40,25 +66,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .draws import (
-    Arrivals,
-    Constant,
-    DurationModel,
-    Empirical,
-    Listed,
-    Lognormal,
-    Periodic,
-    Releases,
-    Sporadic,
-    key_of,
-    typical_ns,
-    uniforms,
-)
-from .model import Curve, Reward, Stage, Stream
+from .conditions import Conditions
+from .conditions_file import check_faults, known, one_of, read_conditions
+from .draws import Arrivals, Constant, DurationModel, Empirical, Listed, Lognormal, Periodic, Releases, Sporadic, typical_ns
+from .model import KINDS, Curve, Reward, Stage, Stream
 from .tables import MAX_NS, ScenarioError, Table, nearest, read_toml
+from .workload import Outcomes, Workload, depths_of, synthetic_outcomes, synthetic_reward
 
+__all__ = ["Outcomes", "Scenario", "ScenarioError", "Source", "Workload", "find", "load", "names", "parse", "streams_for_load",
+           "synthetic_outcomes", "synthetic_reward"]
+
+ORDERS = ("edf", "rate-monotonic", "deadline-monotonic", "listed")
 SHIPPED = Path(__file__).resolve().parent / "scenarios"
 MAX_RATE = 60.0  # frames/s of one stream where a load decides how many there are
 MAX_STREAMS = 4096
@@ -66,58 +85,13 @@ SHARE_OF_DEADLINE = 2  # with a load, a frame's whole refinement fits this many 
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """What each labelled picture gives at each depth: `confidence` float64 `[n, depths]` in 0..1, `correct` bool `[n, depths]`.
-
-    Raises ValueError where they do not fit each other.
-    """
-
-    confidence: NDArray[np.float64]
-    correct: NDArray[np.bool_]
-
-    def __post_init__(self) -> None:
-        confidence = np.asarray(self.confidence, dtype=np.float64)
-        correct = np.asarray(self.correct)
-        if confidence.ndim != 2 or confidence.shape != correct.shape or not confidence.size:
-            raise ValueError(f"outcomes need confidence and correct of one shape [pictures, depths], "
-                             f"found {confidence.shape} and {correct.shape}")
-        if not (np.isfinite(confidence).all() and (confidence >= 0).all() and (confidence <= 1.000001).all()):
-            raise ValueError("confidences must lie between 0 and 1")
-        object.__setattr__(self, "confidence", confidence)
-        object.__setattr__(self, "correct", correct.astype(np.bool_))
-
-    @property
-    def depths(self) -> int:
-        """How many depths they have."""
-        return int(self.confidence.shape[1])
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What a model costs and what its answers are worth: what a bundle's name is resolved to."""
-
-    stages: tuple[Stage, ...]
-    durations: tuple[DurationModel, ...]  # of each stage
-    reward: Reward = field(default_factory=Reward)
-    outcomes: Outcomes | None = None
-    validation: Outcomes | None = None  # of other pictures, which policies are tuned and chosen on
-
-    def __post_init__(self) -> None:
-        depths = 1 + sum(not stage.mandatory for stage in self.stages)
-        if len(self.durations) != len(self.stages):
-            raise ValueError(f"found {len(self.durations)} durations, expected one for each of {len(self.stages)} stages")
-        for outcomes in (self.outcomes, self.validation):
-            if outcomes is not None and outcomes.depths != depths:
-                raise ValueError(f"found outcomes of {outcomes.depths} depths, expected {depths}")
-
-
-@dataclass(frozen=True)
 class Source:
-    """One stream and the world that drives it."""
+    """One stream and the world that drives it. `drop`: the share of its frames that is captured and never delivered."""
 
     stream: Stream
     arrivals: Arrivals
     work: Workload
+    drop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +104,18 @@ class Scenario:
     guard_ns: int = 0
     blocking_ns: dict[str, int] = field(default_factory=dict)
     load: float = 0.0
+    conditions: Conditions = field(default_factory=Conditions)
+    order: str = "edf"
+    preemptive: tuple[str, ...] = ()
+
+    def priorities(self) -> list[int] | None:
+        """The rank of each stream where mandatory stages go by fixed priority, None under EDF."""
+        keys = {"edf": None, "listed": lambda s: 0, "rate-monotonic": lambda s: s.period_ns, "deadline-monotonic": lambda s: s.deadline_ns}
+        key = keys[self.order]
+        if key is None:
+            return None
+        ranked = sorted(range(len(self.sources)), key=lambda i: (key(self.sources[i].stream), i))
+        return [ranked.index(i) for i in range(len(ranked))]
 
     @property
     def streams(self) -> tuple[Stream, ...]:
@@ -188,7 +174,12 @@ def parse(data: dict[str, Any], path: Path, resolve: Resolver | None = None, loa
     if not units:
         raise ScenarioError(f"{path}: resources: found none, expected at least one, like cpu = 2")
     blocking = top.table("blocking", {})
-    blocking_ns = {name: blocking.duration(name) for name in blocking.data if _known(name, units, blocking)}
+    blocking_ns = {name: blocking.duration(name) for name in blocking.data if known(name, units, blocking)}
+    order = one_of(top, "order", list(ORDERS), "edf")
+    preemptive = top.take("preemptive", [])
+    if not isinstance(preemptive, list) or not all(isinstance(name, str) and name in units for name in preemptive):
+        raise top.error("preemptive", repr(preemptive), f"a list of resources out of {', '.join(units)}")
+    conditions = read_conditions(top, units)
     streams = top.tables("stream")
     top.finish()
     resolve = lru_cache(maxsize=None)(resolve) if resolve else None
@@ -202,7 +193,8 @@ def parse(data: dict[str, Any], path: Path, resolve: Resolver | None = None, loa
             raise table.error("name", repr(min(clash)), "a name that no other stream has")
         sources += found
     _same_stage_same_time(sources, path)
-    return Scenario(path.stem, tuple(sources), units, guard_ns, blocking_ns, factor)
+    check_faults(top, conditions, {source.stream.name: {stage.name for stage in source.stream.stages} for source in sources})
+    return Scenario(path.stem, tuple(sources), units, guard_ns, blocking_ns, factor, conditions, order, tuple(preemptive))
 
 
 class Loaded(NamedTuple):
@@ -237,12 +229,6 @@ def streams_for_load(cost_ns: float, load: float, cpus: int, max_rate: float = M
 # Parts of a stream ----------------------------------------------------------------------------------------------------
 
 
-def _known(name: str, units: dict[str, int], table: Table) -> bool:
-    if name not in units:
-        raise table.error(name, "a resource that [resources] does not have", nearest(name, sorted(units)))
-    return True
-
-
 def _stream(table: Table, units: dict[str, int], guard_ns: int, resolve: Resolver | None, load: float) -> list[Source]:
     """The source of one `[[stream]]`, or its copies where a load is given."""
     name = table.name("name")
@@ -260,6 +246,9 @@ def _stream(table: Table, units: dict[str, int], guard_ns: int, resolve: Resolve
         raise table.error("quality", f"{quality:g}", "a number from 0 to 1")
     deadline_ns = table.duration("deadline", 0, least=1)
     offset_ns = _offset(table, -1 if load else 0)
+    drop = table.number("drop", 0.0)
+    if not 0 <= drop < 1:
+        raise table.error("drop", f"{drop:g}", "a share from 0 to below 1")
     labels = [name]
     arrivals: Arrivals
     if load:
@@ -289,10 +278,10 @@ def _stream(table: Table, units: dict[str, int], guard_ns: int, resolve: Resolve
     sources = []
     for label in labels:
         try:
-            stream = Stream(label, least_gap_ns, deadline_ns, work.stages, jitter_ns, weight, work.reward, mk, quality)
+            stream = Stream(label, least_gap_ns, deadline_ns, work.stages, jitter_ns, weight, work.reward, mk, quality, work.kind)
         except ValueError as error:
             raise ScenarioError(f"{table.path}: {table.where}: {error}") from None
-        sources.append(Source(stream, arrivals, work))
+        sources.append(Source(stream, arrivals, work, drop))
     return sources
 
 
@@ -323,26 +312,36 @@ def _arrivals(table: Table, offset_ns: int, jitter_ns: int) -> tuple[Arrivals, i
         rate = table.number("rate")
         if not 1e-5 <= rate <= 1e9:
             raise table.error("rate", f"{rate:g}", "frames per second above 0")
-        period_ns = round(1e9 / rate)
-        return Periodic(period_ns, offset_ns, jitter_ns), period_ns
+        return _periodic(table, round(1e9 / rate), offset_ns, jitter_ns)
     if ways == ["period"]:
-        period_ns = table.duration("period", least=1)
-        return Periodic(period_ns, offset_ns, jitter_ns), period_ns
+        return _periodic(table, table.duration("period", least=1), offset_ns, jitter_ns)
     if ways == ["min_gap"]:
         gap_ns = table.duration("min_gap", least=1)
         mean_ns = table.duration("mean_gap", gap_ns)
         if mean_ns < gap_ns:
             raise table.error("mean_gap", f"{mean_ns} ns", f"at least min_gap ({gap_ns} ns)")
-        return Sporadic(gap_ns, mean_ns - gap_ns, jitter_ns), gap_ns
+        burst = table.take("burst", [0, 0])
+        if burst != [0, 0] and not (isinstance(burst, list) and len(burst) == 2 and all(type(v) is int for v in burst)
+                                    and 2 <= burst[0] <= burst[1] <= 10**6):
+            raise table.error("burst", repr(burst), "two whole numbers [length, every] with 2 <= length <= every")
+        return Sporadic(gap_ns, mean_ns - gap_ns, jitter_ns, (burst[0], burst[1])), gap_ns
     times = table.durations("releases")
     if list(times) != sorted(times):
         raise table.error("releases", "times that fall", "rising times")
     return Releases(times, jitter_ns), 0
 
 
+def _periodic(table: Table, period_ns: int, offset_ns: int, jitter_ns: int) -> tuple[Arrivals, int]:
+    """A camera with a clock of its own, and the least distance of two of its frames."""
+    drift = table.number("drift", 0.0)
+    if not abs(drift) <= 1e5:
+        raise table.error("drift", f"{drift:g}", "a number of millionths from -100000 to 100000")
+    return Periodic(period_ns, offset_ns, jitter_ns, drift), max(1, period_ns + math.floor(period_ns * drift * 1e-6))
+
+
 def _bundle(table: Table, resolve: Resolver | None) -> Workload:
     name = table.text("bundle")
-    for key in ("stage", "outcomes", "reward"):
+    for key in ("stage", "outcomes", "reward", "kind"):
         if key in table.data:
             raise table.error(key, "it beside bundle", "one or the other")
     if resolve is None:
@@ -354,6 +353,7 @@ def _written(table: Table, units: dict[str, int]) -> Workload:
     """A workload from `[[stream.stage]]`, `[stream.reward]` and `[stream.outcomes]`."""
     stages: list[Stage] = []
     durations: list[DurationModel] = []
+    kind = one_of(table, "kind", list(KINDS), "milestone")
     for part in table.tables("stage"):
         name = part.name("name")
         if any(stage.name == name for stage in stages):
@@ -363,14 +363,18 @@ def _written(table: Table, units: dict[str, int]) -> Workload:
             raise part.error("resource", repr(resource), nearest(resource, sorted(units)))
         model = _duration(part)
         wcet_ns = part.duration("wcet", model.worst_ns)
-        stages.append(Stage(name, resource, part.flag("mandatory", False), wcet_ns, typical_ns(model)))
+        some = part.take("units", [])
+        if not isinstance(some, list) or not all(type(u) is int and 0 <= u < units[resource] for u in some) or some != sorted(set(some)):
+            raise part.error("units", repr(some), f"a rising list of units of {resource}, 0 to {units[resource] - 1}")
+        stages.append(Stage(name, resource, part.flag("mandatory", False), wcet_ns, typical_ns(model), tuple(some)))
         durations.append(model)
         part.finish()
     optional = [stage.mandatory for stage in stages].count(False)
-    outcomes, validation, reward = _outcomes(table, optional + 1)
+    depths = depths_of(kind, optional)
+    outcomes, validation, reward = _outcomes(table, optional + 1, depths, kind)
     if "reward" in table.data:
-        reward = _reward(table.table("reward"), optional + 1, outcomes is not None)
-    return Workload(tuple(stages), tuple(durations), reward, outcomes, validation)
+        reward = _reward(table.table("reward"), depths, outcomes is not None)
+    return Workload(tuple(stages), tuple(durations), reward, outcomes, validation, kind)
 
 
 def _duration(part: Table) -> DurationModel:
@@ -396,7 +400,7 @@ def _duration(part: Table) -> DurationModel:
     return Lognormal(median_ns, sigma, limit_ns)
 
 
-def _outcomes(table: Table, depths: int) -> tuple[Outcomes | None, Outcomes | None, Reward]:
+def _outcomes(table: Table, listed: int, depths: int, kind: str) -> tuple[Outcomes | None, Outcomes | None, Reward]:
     if "outcomes" not in table.data:
         return None, None, Reward()
     part = table.table("outcomes")
@@ -404,11 +408,12 @@ def _outcomes(table: Table, depths: int) -> tuple[Outcomes | None, Outcomes | No
         accuracy = part.numbers("accuracy")
         count = part.integer("n", 1, 10**6, 4000)
         part.finish()
-        if len(accuracy) != depths or list(accuracy) != sorted(accuracy) or not 0.05 <= accuracy[0] <= accuracy[-1] < 1:
-            raise part.error("accuracy", repr(list(accuracy)), f"{depths} rising numbers from 0.05 to below 1, one a depth")
+        if len(accuracy) != listed or list(accuracy) != sorted(accuracy) or not 0.05 <= accuracy[0] <= accuracy[-1] < 1:
+            raise part.error("accuracy", repr(list(accuracy)), f"{listed} rising numbers from 0.05 to below 1: mandatory, then with each "
+                             "optional stage")
         name = str(table.data.get("name"))
-        made = [synthetic_outcomes(accuracy, count, name, which) for which in (0, 1)]
-        return made[0], made[1], synthetic_reward(accuracy)
+        made = [synthetic_outcomes(accuracy, count, name, which, kind) for which in (0, 1)]
+        return made[0], made[1], synthetic_reward(accuracy, kind)
     confidence, correct = part.take("confidence", None), part.take("correct", None)
     part.finish()
     try:
@@ -459,36 +464,3 @@ def _same_stage_same_time(sources: list[Source], path: Path) -> None:
             if stage0 != stage or model0 != model:
                 raise ScenarioError(f"{path}: stage {stage.name!r}: found two different stages of this name in streams "
                                     f"{other!r} and {source.stream.name!r}, expected one time and resource a name")
-
-
-# Made-up outcomes -----------------------------------------------------------------------------------------------------
-
-
-def _resolved(accuracy: tuple[float, ...]) -> list[float]:
-    """The share of the error left that each depth removes."""
-    return [1 - (1 - b) / (1 - a) for a, b in itertools.pairwise(accuracy)]
-
-
-def synthetic_outcomes(accuracy: tuple[float, ...], count: int, name: str, which: int = 0) -> Outcomes:
-    """Calibrated outcomes with the given expected accuracy at each depth; `which` numbers independent sets.
-
-    1 - c0 = u^a with a = A0 / (1 - A0), of mean 1 - A0: most pictures easy, few hard. Each depth removes a random share of what is
-    left, of the mean that its accuracy asks for. A picture is right at a depth where its own uniform is below the confidence
-    there, so that P(correct | confidence) = confidence, and a right answer stays right.
-    """
-    left = uniforms(key_of(which, name, "@hard"), 0, count) ** (accuracy[0] / (1 - accuracy[0]))
-    columns = [1 - left]
-    for depth, share in enumerate(_resolved(accuracy), 1):
-        spread = min(share, 1 - share) * (2 * uniforms(key_of(which, name, f"@share{depth}"), 0, count) - 1)
-        left = left * (1 - share - spread)
-        columns.append(1 - left)
-    confidence = np.stack(columns, axis=1)
-    return Outcomes(confidence, uniforms(key_of(which, name, "@right"), 0, count)[:, None] < confidence)
-
-
-def synthetic_reward(accuracy: tuple[float, ...]) -> Reward:
-    """The exact reward of `synthetic_outcomes`: P(correct) is the confidence, the gain from c is (1 - c) times what is resolved."""
-    share, depths = _resolved(accuracy), len(accuracy)
-    gain = {(d, e): Curve((0.0, 1.0), (1 - math.prod(1 - s for s in share[d:e]), 0.0))
-            for d in range(depths) for e in range(d + 1, depths)}
-    return Reward(tuple(Curve((0.0, 1.0), (0.0, 1.0)) for _ in range(depths)), gain, tuple(accuracy))

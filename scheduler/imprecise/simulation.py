@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .model import Action, Event
 
 BUCKETS = 6  # latency histogram: 2^BUCKETS buckets an octave, so a relative error below 1.6 %
-ANSWERED, MISSED = 0, 1
+ANSWERED, MISSED, DROPPED = 0, 1, 2
 
 FRAME_DTYPE = np.dtype([
     ("stream", "i4"), ("frame", "i8"), ("item", "i8"), ("job", "i8"), ("release_ns", "i8"), ("arrival_ns", "i8"),
@@ -20,7 +20,8 @@ FRAME_DTYPE = np.dtype([
     ("confidence", "f8"), ("utility", "f8"), ("correct", "i1"),
 ])
 """A row a frame, as in the table `frames` of a run record: `completed_ns`, `published_ns`, `depth` and `item` are -1 where there
-is none, `status` is ANSWERED or MISSED, `correct` -1 without a label. Row i is job i: rows of two policies pair up."""
+is none, `status` is ANSWERED, MISSED or DROPPED (never seen by the engine: `job` is -1), `correct` -1 without a label. Rows are in
+order of arrival: those of two policies pair up."""
 
 
 class StageRow(NamedTuple):
@@ -32,7 +33,7 @@ class StageRow(NamedTuple):
     unit: int
     start_ns: int
     end_ns: int
-    status: str  # "done", "failed", "abandoned", "late" (after its job was closed)
+    status: str  # "done", "failed", "abandoned", "preempted", "late" (after its job was closed)
     confidence: float
 
 
@@ -64,11 +65,17 @@ class StreamTotals:
     correct: int = 0
     labelled: bool = False
     longest_misses: int = 0  # in a row
+    dropped: int = 0  # captured, and never seen by the engine
+
+    @property
+    def delivered(self) -> int:
+        """Frames that the engine saw; answered and missed add up to it."""
+        return sum(self.answered) + self.missed
 
     @property
     def captured(self) -> int:
-        """Frames released; answered and missed add up to it."""
-        return sum(self.answered) + self.missed
+        """All frames: answered, missed and dropped."""
+        return self.delivered + self.dropped
 
 
 @dataclass
@@ -85,12 +92,23 @@ class Simulation:
     discarded: int = 0  # stages that ended after their job was closed
     policy_fault: str = ""
     busy_ns: dict[str, int] = field(default_factory=dict)  # of each resource, all units together
+    overruns: dict[str, int] = field(default_factory=dict)  # mandatory stages that took longer than their worst case, by name
     _latency: dict[int, int] = field(default_factory=dict, repr=False)  # histogram, in streaming mode
 
     @property
     def captured(self) -> int:
-        """Frames released in all streams."""
+        """Frames captured in all streams: answered, missed and dropped."""
         return sum(stream.captured for stream in self.streams)
+
+    @property
+    def delivered(self) -> int:
+        """Frames that the engine saw: answered and missed."""
+        return sum(stream.delivered for stream in self.streams)
+
+    @property
+    def dropped(self) -> int:
+        """Frames that the engine never saw."""
+        return sum(stream.dropped for stream in self.streams)
 
     @property
     def missed(self) -> int:
@@ -105,19 +123,19 @@ class Simulation:
 
     @property
     def utility(self) -> float:
-        """Expected correctness, the mean over frames; a missed one counts 0."""
-        return sum(stream.utility for stream in self.streams) / self.captured if self.captured else 0.0
+        """Expected correctness, the mean over delivered frames; a missed one counts 0."""
+        return sum(stream.utility for stream in self.streams) / self.delivered if self.delivered else 0.0
 
     @property
     def weighted_utility(self) -> float:
         """The same with every frame weighted by its stream: what policies maximise."""
-        weight = sum(stream.weight * stream.captured for stream in self.streams)
+        weight = sum(stream.weight * stream.delivered for stream in self.streams)
         return sum(stream.weight * stream.utility for stream in self.streams) / weight if weight else 0.0
 
     @property
     def accuracy(self) -> float:
-        """Share of the labelled frames that were answered right (a missed one is wrong); nan without labels."""
-        labelled = sum(stream.captured for stream in self.streams if stream.labelled)
+        """Share of the labelled, delivered frames that were answered right (a missed one is wrong); nan without labels."""
+        labelled = sum(stream.delivered for stream in self.streams if stream.labelled)
         return sum(stream.correct for stream in self.streams) / labelled if labelled else float("nan")
 
     def latency_ns(self, share: float) -> float:
@@ -125,9 +143,9 @@ class Simulation:
 
         nan without a frame, inf where the quantile falls on the missed ones.
         """
-        rank = max(0, math.ceil(share * self.captured) - 1)
+        rank = max(0, math.ceil(share * self.delivered) - 1)
         if not sum(self.answered) > rank:
-            return math.inf if self.captured else math.nan
+            return math.inf if self.delivered else math.nan
         if self.frames is not None:
             done = self.frames[self.frames["status"] == ANSWERED]
             return float(np.partition(done["published_ns"] - done["release_ns"], rank)[rank])
@@ -142,12 +160,12 @@ class Simulation:
         """The figures, ready for JSON."""
         return {
             "scenario": self.scenario, "policy": self.policy, "seed": self.seed, "captured": self.captured,
-            "answered": self.answered, "missed": self.missed, "dropped": 0, "utility": self.utility,
+            "answered": self.answered, "missed": self.missed, "dropped": self.dropped, "utility": self.utility,
             "weighted_utility": self.weighted_utility,
             "accuracy": _none(self.accuracy),
             "latency_p50_ns": _none(self.latency_ns(0.5)), "latency_p99_ns": _none(self.latency_ns(0.99)),
             "longest_misses": max(stream.longest_misses for stream in self.streams), "discarded_stages": self.discarded,
-            "policy_fault": self.policy_fault, "end_ns": self.end_ns, "busy_ns": dict(self.busy_ns),
+            "overruns": dict(self.overruns), "policy_fault": self.policy_fault, "end_ns": self.end_ns, "busy_ns": dict(self.busy_ns),
         }
 
 

@@ -10,47 +10,24 @@ Arrivals, durations and pictures are draws indexed by (seed, stream, frame, stag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .draws import draw_items, key_of, uniforms
+from .conditions import Machine, ResourceFault, StageFault
+from .draws import draw_items
 from .engine import NEVER_NS, Engine
-from .model import Event, Stream
+from .model import Event
 from .policies import make
 from .policies.base import Policy
-from .scenario import Scenario, Source
-from .simulation import ANSWERED, BUCKETS, FRAME_DTYPE, MISSED, Log, Simulation, StageRow, StreamTotals
+from .scenario import Scenario
+from .simulation import ANSWERED, BUCKETS, DROPPED, FRAME_DTYPE, MISSED, Log, Simulation, StageRow
+from .worlds import CHUNK, Frame, Tables, World, arrivals
 
-CHUNK = 8192  # frames drawn at once, of all streams together
-
-
-class StageFault(NamedTuple):
-    """The first `times` attempts of one stage of one frame go wrong.
-
-    "failed": no result, the unit is free again; "abandoned": given up, the unit is gone, and back after `back_ns` (0: never).
-    It happens `after_ns` after the start (0: when the stage would have ended).
-    """
-
-    stream: str
-    frame: int
-    stage: str
-    kind: str = "failed"
-    after_ns: int = 0
-    back_ns: int = 0
-    times: int = 1
-
-
-class ResourceFault(NamedTuple):
-    """A unit of a resource is "lost" (what runs there fails) or "back" at a time."""
-
-    at_ns: int
-    resource: str
-    unit: int
-    kind: str = "lost"
+__all__ = ["ResourceFault", "StageFault", "simulate"]
 
 
 def simulate(scenario: Scenario, policy: Policy | str, seed: int = 0, frames: int = 1000, *, rows: bool = True,
@@ -67,18 +44,17 @@ def simulate(scenario: Scenario, policy: Policy | str, seed: int = 0, frames: in
     policy = make(policy) if isinstance(policy, str) else policy
     if frames < 1:
         raise ValueError(f"frames: found {frames}, expected at least 1")
-    settings = {"blocking_ns": scenario.blocking_ns, **(options or {})}
+    settings = {"blocking_ns": scenario.blocking_ns, "preemptive": scenario.preemptive, "priorities": scenario.priorities(),
+                **(options or {})}
     engine = Engine(scenario.streams, scenario.resources, policy, scenario.guard_ns, **settings)
     run = _Run(scenario, engine, seed, frames, rows, log, progress)
-    run.inject(faults)
+    run.inject([*scenario.conditions.resource_faults, *faults])
+    if hasattr(policy, "oracle"):
+        policy.oracle = run.truth
     run.loop()
     totals = [world.totals(stream) for world, stream in zip(run.worlds, scenario.streams)]
     return Simulation(scenario.name, spec, seed, totals, run.table(), engine.now_ns, run.steps, engine.discarded,
-                      engine.policy_fault, run.busy_ns, run.latency)
-
-
-# A frame before and while it is open: (arrival_ns, stream index, frame, release_ns, item, [duration of each stage]).
-_Frame = tuple[int, int, int, int, int, list[int]]
+                      engine.policy_fault, run.busy_ns, run.overruns, run.latency)
 
 
 class _Run:
@@ -96,16 +72,20 @@ class _Run:
         self.pending: list[tuple[int, int, int, Event]] = []  # heap of (time, 0 stage or 1 resource, order, event)
         self.order = 0
         self.stage_faults: dict[tuple[int, int, int], list[StageFault]] = {}
+        self.seed = seed
         self.given_up: dict[tuple[str, int], int] = {}  # abandoned units, and how long they are gone
-        self.started: dict[tuple[str, int], int] = {}  # start of what runs on a unit; kept for faults and the log
-        self.live: dict[int, _Frame] = {}  # open jobs
-        tables: dict[tuple[int, ...], _Tables] = {}  # copies of a stream share theirs
-        self.worlds: list[_World] = []
+        self.started: dict[tuple[str, int], tuple[int, str]] = {}  # start of what runs on a unit, and its name; for faults and the log
+        self.remaining: dict[tuple[int, int], int] = {}  # (job, stage) that was preempted: what is left of it, ns
+        self.machine = Machine(scenario.conditions, scenario.resources, seed)
+        self.overruns: dict[str, int] = {}
+        self.live: dict[int, Frame] = {}  # open jobs
+        tables: dict[tuple[int, ...], Tables] = {}  # copies of a stream share theirs
+        self.worlds: list[World] = []
         for source in scenario.sources:
             key = (id(source.work), id(source.stream.reward), id(source.stream.stages))
             if key not in tables:
-                tables[key] = _Tables(source)
-            self.worlds.append(_World(source, tables[key]))
+                tables[key] = Tables(source)
+            self.worlds.append(World(source, tables[key]))
 
     def inject(self, faults: Sequence[StageFault | ResourceFault]) -> None:
         """Plan faults. Raises ValueError for one that names nothing."""
@@ -125,9 +105,11 @@ class _Run:
     def loop(self) -> None:
         """Step the engine from instant to instant until every frame is closed and every stage has ended."""
         step, pending, busy_ns, log, worlds = self.engine.step, self.pending, self.busy_ns, self.log, self.worlds
-        live, close, careful = self.live, self._close, bool(self.stage_faults or pending or log is not None)
+        live, close = self.live, self._close
+        careful = bool(self.stage_faults or pending or log is not None or self.scenario.preemptive) or not self.scenario.conditions.ideal
+        careful = careful or any(stream.kind == "sieve" for stream in self.scenario.streams)
         completed: dict[int, int] = {}  # when the latest stage of an open job ended
-        coming: list[_Frame] = next(self.chunks, [])
+        coming: list[Frame] = next(self.chunks, [])
         index, jobs, order, steps = 0, 0, self.order, 0
         next_ns, wake_ns = coming[0][0] if coming else NEVER_NS, NEVER_NS
         while live or pending or next_ns != NEVER_NS:
@@ -145,9 +127,12 @@ class _Run:
                     self._after(event)
             while next_ns == now:
                 frame = coming[index]
-                live[jobs] = frame
-                events.append(Event("release", frame[3], frame[1], frame[2]))
-                jobs += 1
+                if frame[5]:
+                    live[jobs] = frame
+                    events.append(Event("release", frame[3], frame[1], frame[2]))
+                    jobs += 1
+                else:
+                    self._drop(frame)
                 index += 1
                 if index == len(coming):
                     coming, index = next(self.chunks, []), 0
@@ -165,14 +150,15 @@ class _Run:
                     took = frame[5][stage]
                     event = Event("done", now + took, -1, -1, job, stage, resource, unit, worlds[frame[1]].seen[stage][frame[4]])
                     if careful:
-                        self.started[resource, unit] = now
-                        event = self._perhaps_fault(event, frame, now)
+                        event = self._begin(event, frame, now)
                         took = event.at_ns - now
                     order += 1
                     heappush(pending, (event[1], 0, order, event))
                     busy_ns[resource] += took
                 elif kind == "wake":
                     wake_ns = at_ns
+                elif kind == "preempt":
+                    self._preempt(job, stage, resource, unit, now)
                 else:
                     close(live.pop(job), job, depth if kind == "publish" else -1, now, completed.pop(job, -1))
             if log is not None:
@@ -184,10 +170,27 @@ class _Run:
         if self.rows is None:
             return None
         self._flush()
-        table = np.concatenate(self.tables)
-        return table[np.argsort(table["job"], kind="stable")]
+        table = np.concatenate(self.tables) if self.tables else np.zeros(0, dtype=FRAME_DTYPE)
+        return table[np.lexsort((table["frame"], table["stream"], table["arrival_ns"]))]
 
-    def _close(self, frame: _Frame, job: int, depth: int, now: int, completed_ns: int) -> None:
+    def truth(self, stream: int, frame: int) -> list[float]:
+        """What an answer of each depth to a frame is worth: for policies that study what knowing it would be worth (`oracle`)."""
+        source, world = self.scenario.sources[stream], self.worlds[stream]
+        outcomes = source.work.outcomes
+        item = int(draw_items(self.seed, source.stream.name, frame, 1, 0 if outcomes is None else len(outcomes.confidence))[0])
+        return [worth[item] for worth in world.worth]
+
+    def _drop(self, frame: Frame) -> None:
+        """Count a frame that was captured and never seen."""
+        arrival_ns, stream, number, release_ns, item, _ = frame
+        world = self.worlds[stream]
+        world.dropped += 1
+        world.in_turn(number, None)
+        if self.rows is not None:
+            due_ns = release_ns + world.deadline_ns
+            self.rows.append((stream, number, item, -1, release_ns, arrival_ns, due_ns, -1, -1, -1, DROPPED, 0.0, 0.0, -1))
+
+    def _close(self, frame: Frame, job: int, depth: int, now: int, completed_ns: int) -> None:
         """Count a frame that was published, or missed (depth -1)."""
         arrival_ns, stream, number, release_ns, item, _ = frame
         world = self.worlds[stream]
@@ -222,148 +225,88 @@ class _Run:
             self.tables.append(np.array(self.rows, dtype=FRAME_DTYPE))
             self.rows.clear()
 
-    # Faults and the log -----------------------------------------------------------------------------------------------
+    # Conditions, faults and the log -----------------------------------------------------------------------------------
 
     def _push(self, rank: int, event: Event) -> None:
         self.order += 1
         heappush(self.pending, (event.at_ns, rank, self.order, event))
 
-    def _perhaps_fault(self, event: Event, frame: _Frame, now: int) -> Event:
-        """The end of a stage that starts now: as drawn, or as the faults want it."""
+    def _begin(self, event: Event, frame: Frame, now: int) -> Event:
+        """The end of a stage that starts now: as drawn, or as the machine, the dice and the faults want it."""
+        source, job = self.scenario.sources[frame[1]], self.engine.jobs[event.job]
+        stage, unit, machine, rules = job.next_stage, (event.resource, event.unit), self.machine, self.scenario.conditions
+        self.started[unit] = (now, stage.name)
+        left_ns = self.remaining.pop((event.job, event.stage), None)
+        took = machine.takes_ns(stage, frame[5][event.stage], now) if left_ns is None else left_ns
+        machine.change(event.resource, 1, now)
+        if job.stream.kind == "sieve" and not stage.mandatory:
+            mask = job.depth | 1 << (event.stage - job.stream.mandatory)
+            event = event._replace(value=self.worlds[frame[1]].confidence[mask][frame[4]])
         planned = self.stage_faults.get((frame[1], frame[2], event.stage))
-        if not planned:
-            return event
-        fault = planned.pop(0)
-        if fault.kind == "abandoned":
-            self.given_up[event.resource, event.unit] = fault.back_ns
-        return event._replace(kind=fault.kind, at_ns=now + fault.after_ns if fault.after_ns else event.at_ns, value=0.0)
+        kind, back_ns = machine.fault(source.stream.name, frame[2], stage.name), rules.restart_ns
+        if planned:
+            fault = planned.pop(0)
+            kind, took, back_ns = fault.kind, fault.after_ns or took, fault.back_ns if fault.kind == "abandoned" else back_ns
+        if unit[1] == 0:
+            took += sum(self._left_ns(other, now) for other, victim in rules.takes_core.items() if victim == event.resource)
+        if stage.mandatory and stage.wcet_ns and took > stage.wcet_ns and left_ns is None:
+            self.overruns[stage.name] = self.overruns.get(stage.name, 0) + 1
+        limit_ns = job.publish_ns + (rules.give_up_ns or 10**9)
+        if kind == "hung" or (kind != "abandoned" and rules.give_up_ns and now + took > limit_ns):
+            kind, took = "abandoned", max(1, limit_ns - now)
+        if kind == "abandoned":
+            self.given_up[unit] = back_ns
+        if event.resource in rules.takes_core:
+            self._pause(rules.takes_core[event.resource], took)
+        return event._replace(kind=kind, at_ns=now + took, value=0.0) if kind else event._replace(at_ns=now + took)
+
+    def _left_ns(self, resource: str, now: int) -> int:
+        """How long the units of a resource still work."""
+        ends = (entry[3] for entry in self.pending if entry[1] == 0 and entry[3].resource == resource)
+        return max((event.at_ns - now for event in ends), default=0)
+
+    def _pause(self, resource: str, took: int) -> None:
+        """What runs on unit 0 of a resource ends so much later."""
+        for i, (at_ns, rank, order, event) in enumerate(self.pending):
+            if rank == 0 and (event.resource, event.unit) == (resource, 0):
+                self.pending[i] = (at_ns + took, rank, order, event._replace(at_ns=at_ns + took))
+                self.busy_ns[resource] += took
+                heapify(self.pending)
+                return
+
+    def _interrupt(self, unit: tuple[str, int], now: int) -> Event | None:
+        """Take the end of what runs on a unit back."""
+        for i, (_, rank, _, event) in enumerate(self.pending):
+            if rank == 0 and (event.resource, event.unit) == unit:
+                del self.pending[i]
+                heapify(self.pending)
+                self.busy_ns[unit[0]] -= event.at_ns - now
+                return event
+        return None
+
+    def _preempt(self, job: int, stage: int, resource: str, unit: int, now: int) -> None:
+        """A stage is interrupted: what is left of it waits."""
+        event = self._interrupt((resource, unit), now)
+        if event is not None:
+            self.remaining[job, stage] = event.at_ns - now
+            self._log_stage(event._replace(kind="preempted", at_ns=now, value=0.0))
 
     def _after(self, event: Event) -> None:
         """What else follows from an event: a lost unit ends its stage, an abandoned one comes back, the log gets its row."""
         unit = (event.resource, event.unit)
         if event.kind == "lost":
-            for i, (_, _, _, other) in enumerate(self.pending):
-                if other.kind in ("done", "failed", "abandoned") and (other.resource, other.unit) == unit:
-                    del self.pending[i]
-                    heapify(self.pending)
-                    self.busy_ns[event.resource] -= other.at_ns - event.at_ns
-                    self._log_stage(other._replace(kind="failed", at_ns=event.at_ns, value=0.0))
-                    break
+            other = self._interrupt(unit, event.at_ns)
+            if other is not None:
+                self._log_stage(other._replace(kind="failed", at_ns=event.at_ns, value=0.0))
         elif event.kind != "back":
             self._log_stage(event)
         if event.kind == "abandoned" and self.given_up[unit]:
             self._push(1, Event("back", event.at_ns + self.given_up[unit], resource=unit[0], unit=unit[1]))
 
     def _log_stage(self, event: Event) -> None:
-        start_ns = self.started.pop((event.resource, event.unit))
+        start_ns, name = self.started.pop((event.resource, event.unit))
+        self.machine.change(event.resource, -1, event.at_ns)
         if self.log is None:
             return
         status = "late" if event.kind == "done" and event.job not in self.live else event.kind
-        name = self.engine.jobs[event.job].stream.stages[event.stage].name
         self.log.stage(StageRow(event.job, name, event.resource, event.unit, start_ns, event.at_ns, status, event.value))
-
-
-class _Tables:
-    """A workload's outcomes as plain lists, indexed `[stage or depth][item]`; without outcomes one item, -1."""
-
-    def __init__(self, source: Source):
-        stream, outcomes = source.stream, source.work.outcomes
-        depths = range(stream.deepest + 1)
-        confidence = np.zeros((1, len(depths))) if outcomes is None else outcomes.confidence
-        correct = np.full((1, len(depths)), -1) if outcomes is None else outcomes.correct.astype(int)
-        curves = stream.reward.correct
-        self.worth = [(np.interp(confidence[:, d], curves[d].x, curves[d].y) if d < len(curves)
-                       else np.full(len(confidence), stream.reward.utility(d, 0.0))).tolist() for d in depths]
-        self.right = correct.T.tolist()
-        self.confidence = confidence.T.tolist()
-        self.seen = [self.confidence[max(0, i + 1 - stream.mandatory)] for i in range(len(stream.stages))]  # after each stage
-
-
-class _World:
-    """One stream's outcomes and counters."""
-
-    __slots__ = ("ahead", "answered", "confidence", "correct", "deadline_ns", "longest", "missed", "right", "right_of_missed", "run",
-                 "seen", "turn", "utility", "worth")
-
-    def __init__(self, source: Source, tables: _Tables):
-        self.deadline_ns = source.stream.deadline_ns
-        self.confidence, self.worth, self.right, self.seen = tables.confidence, tables.worth, tables.right, tables.seen
-        self.right_of_missed = -1 if source.work.outcomes is None else 0
-        self.answered = [0] * (source.stream.deepest + 1)
-        self.missed = self.correct = 0
-        self.utility = 0.0
-        self.turn = self.run = self.longest = 0  # the next frame in order, and the misses in a row before it
-        self.ahead: dict[int, bool] = {}  # later frames that closed before it
-
-    def in_turn(self, frame: int, missed: bool) -> None:
-        """Count misses in a row, in the order of frames, whatever the order they close in."""
-        self.ahead[frame] = missed
-        while self.turn in self.ahead:
-            self.run = self.run + 1 if self.ahead.pop(self.turn) else 0
-            self.longest = max(self.longest, self.run)
-            self.turn += 1
-
-    def totals(self, stream: Stream) -> StreamTotals:
-        """The counters."""
-        return StreamTotals(stream.name, stream.weight, self.answered, self.missed, self.utility, self.correct,
-                            self.right_of_missed == 0, self.longest)
-
-
-def arrivals(sources: Sequence[Source], seed: int, frames: int) -> Iterator[list[_Frame]]:
-    """The first `frames` frames of all streams in order of (time seen, stream, frame), with their draws, in lists."""
-    rate = sum(1 / source.arrivals.period_ns for source in sources)
-    feeds = [_Feed(i, source, seed, max(1, int(CHUNK / rate / source.arrivals.period_ns))) for i, source in enumerate(sources)]
-    left = frames
-    while left:
-        for feed in feeds:
-            feed.fill()
-        ends = [int(feed.seen[-1]) for feed in feeds if not feed.ended]
-        until = min(ends) if ends else NEVER_NS
-        counts = [int(np.searchsorted(feed.seen, until)) for feed in feeds]
-        if not any(counts):
-            if not ends:
-                return
-            for feed in feeds:
-                feed.batch *= 2
-            continue
-        columns = [feed.take(count) for feed, count in zip(feeds, counts) if count]
-        seen, stream, frame, captured, item = (np.concatenate(parts) for parts in zip(*(c[:5] for c in columns)))
-        took = np.concatenate([c[5] for c in columns])
-        order = np.lexsort((frame, stream, seen))[:left]
-        left -= len(order)
-        yield list(zip(*(column[order].tolist() for column in (seen, stream, frame, captured, item, took))))
-
-
-class _Feed:
-    """One stream's coming frames: seen but not yet taken ones, in arrays."""
-
-    def __init__(self, index: int, source: Source, seed: int, batch: int):
-        self.index, self.source, self.seed, self.batch = index, source, seed, batch
-        self.cursor = source.arrivals.start(seed, source.stream.name)
-        self.captured = self.seen = np.zeros(0, dtype=np.int64)
-        self.first = 0  # frame number of captured[0]
-        self.ended = False
-        self.keys = [key_of(seed, source.stream.name, stage.name) for stage in source.stream.stages]
-
-    def fill(self) -> None:
-        """Have at least a batch ready, unless the stream ends."""
-        if len(self.seen) < self.batch and not self.ended:
-            ready = self.first + len(self.seen) + self.batch
-            if ready * self.source.arrivals.period_ns >= NEVER_NS >> 2:
-                raise ValueError(f"stream {self.source.stream.name!r}: {ready} frames go beyond what nanoseconds can count")
-            captured, seen = self.cursor.take(self.batch)
-            self.ended = len(captured) < self.batch
-            self.captured, self.seen = np.concatenate((self.captured, captured)), np.concatenate((self.seen, seen))
-
-    def take(self, count: int) -> tuple[NDArray[Any], ...]:
-        """Time seen, stream, frame, capture time, item: int64 `[count]`; durations int64 `[count, stages]`, padded in objects."""
-        first, source = self.first, self.source
-        seen, captured = self.seen[:count], self.captured[:count]
-        self.seen, self.captured, self.first = self.seen[count:], self.captured[count:], first + count
-        outcomes = source.work.outcomes
-        item = draw_items(self.seed, source.stream.name, first, count, 0 if outcomes is None else len(outcomes.confidence))
-        frame = np.arange(first, first + count)
-        took = np.empty(count, dtype=object)
-        took[:] = list(map(list, zip(*(model.draw(first, uniforms(key, first, count)).tolist()
-                                       for model, key in zip(source.work.durations, self.keys)))))
-        return seen, np.full(count, self.index), frame, captured, item, took
