@@ -257,7 +257,7 @@ class Engine:
         ready, final = [], []
         for job in waiting.values():
             fit = self._fit(job, job.next)
-            if fit != READY and len(job.options) > 1 and not job.spent_ns:
+            if len(job.options) > 1 and not job.spent_ns and (fit != READY or job.stream.kind == "version"):
                 fit = self._another(job, fit)
             if fit == READY:
                 ready.append(job)

@@ -98,7 +98,7 @@ class _Run:
                 continue
             index = streams.get(fault.stream, -1)
             stages = [stage.name for stage in self.scenario.streams[index].stages] if index >= 0 else []
-            if fault.kind not in ("failed", "abandoned") or fault.stage not in stages:
+            if fault.kind not in ("failed", "abandoned", "hung") or fault.stage not in stages:
                 raise ValueError(f"no such fault: {fault}")
             self.stage_faults.setdefault((index, fault.frame, stages.index(fault.stage)), []).extend([fault] * fault.times)
 
@@ -249,7 +249,7 @@ class _Run:
             kind, took, back_ns = fault.kind, fault.after_ns or took, fault.back_ns if fault.kind == "abandoned" else back_ns
         if unit[1] == 0:
             took += sum(self._left_ns(other, now) for other, victim in rules.takes_core.items() if victim == event.resource)
-        if stage.mandatory and stage.wcet_ns and took > stage.wcet_ns and left_ns is None:
+        if stage.mandatory and stage.wcet_ns and took > stage.wcet_ns + rules.overhead_ns and left_ns is None:
             self.overruns[stage.name] = self.overruns.get(stage.name, 0) + 1
         limit_ns = job.publish_ns + (rules.give_up_ns or 10**9)
         if kind == "hung" or (kind != "abandoned" and rules.give_up_ns and now + took > limit_ns):
