@@ -1,5 +1,6 @@
 # make demo    a live demonstration in under three minutes: runs/demo/report.html
 # make test    the tests, under ten minutes on two cores
+# make test-sim    proofs by exhaustion, oracles and studies of the scheduler, under twenty minutes
 # make lint types test-models test-hw bench    slower or for developers
 # Each makes the environment that it needs. PYTHON=python3.12 chooses an interpreter.
 
@@ -12,7 +13,7 @@ HW_ENV := .venv/hw
 PIP := -m pip install --quiet --disable-pip-version-check
 SOURCES := pyproject.toml
 
-.PHONY: demo test lint types test-models test-hw bench clean
+.PHONY: demo test test-sim lint types test-models test-hw bench clean
 
 demo: $(RUN_ENV)/ready
 	$(RUN_ENV)/bin/edgert demo --out runs/demo
@@ -20,11 +21,14 @@ demo: $(RUN_ENV)/ready
 test: $(TEST_ENV)/ready
 	$(TEST_ENV)/bin/python -m pytest --no-skips
 
+test-sim: $(TEST_ENV)/ready
+	$(TEST_ENV)/bin/python -m pytest --no-skips -m slow tests/unit tests/sim
+
 test-models: $(MODELS_ENV)/ready
-	$(MODELS_ENV)/bin/python -m pytest --no-skips tests/models
+	$(MODELS_ENV)/bin/python -m pytest --no-skips -m "" tests/models
 
 test-hw: $(HW_ENV)/ready
-	$(HW_ENV)/bin/python -m pytest --no-skips tests/hw
+	$(HW_ENV)/bin/python -m pytest --no-skips -m "" tests/hw
 
 lint: $(LINT_ENV)/ready
 	$(LINT_ENV)/bin/ruff check .
