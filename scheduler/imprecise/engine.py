@@ -29,10 +29,9 @@ from .durations import SlidingQuantile
 from .guest import Guest
 from .model import Action, Event, Job, Stage, Stream
 from .policies.base import Policy
+from .refinement import NEVER_NS, Refinement
 from .resources import Entry, Resources, Waiting
 
-NEVER_NS = 1 << 62
-READY, BLOCKED, TOO_LATE = 0, 1, 2
 ATTEMPTS = 3  # of a mandatory stage that fails, while its deadline has not passed
 
 
@@ -61,24 +60,22 @@ class Engine:
         self.discarded = 0  # stages that ended after their job was closed
         self.stale = 0  # events for a stage that does not run on the unit they name (any more): ignored
         self.estimates: dict[str, SlidingQuantile] = {}
-        self._blocking_ns = dict(blocking_ns or {})
-        self._yields = dict(yields or {})
         self._local_ns = [[(local_ns or {}).get((i, k), stream.deadline_ns) for k in range(len(stream.stages))]
                           for i, stream in enumerate(self.streams)]
         self._ranks = list(priorities or ())
         self._preemptive = [name for name in resources if name in preemptive]
         self._required = [_required(stream, policy.splits) for stream in self.streams]
-        self._guest = Guest(policy)
-        self._resources = Resources(resources)
-        self._mandatory = Waiting(self._resources, resources)
-        self._optional: dict[str, dict[int, Job]] = {name: {} for name in resources}
+        self.guest = Guest(policy)
+        self.resources = Resources(resources)
+        self._mandatory = Waiting(self.resources, resources)
+        self._refinement = Refinement(self, resources, blocking_ns or {}, yields or {})
         self._timers: list[tuple[int, int, Job]] = []
         self._attempts: dict[int, int] = {}
         self._next_id = 0
         self._wake_ns = -1
         self._actions: list[Action] = []
         self._handlers = {"release": self._release, "done": self._done, "failed": self._failed,
-                          "abandoned": self._abandoned, "lost": self._resource_lost, "back": self._resources.restore}
+                          "abandoned": self._abandoned, "lost": self._resource_lost, "back": self.resources.restore}
         for stream in self.streams:
             if guard_ns >= stream.deadline_ns:
                 raise ValueError(f"stream {stream.name!r}: the guard ({guard_ns} ns) leaves nothing of its deadline")
@@ -104,7 +101,7 @@ class Engine:
         timers = self._timers
         if timers and timers[0][0] <= now_ns:
             self._publish_due()
-        for resource, free in self._resources.free.items():
+        for resource, free in self.resources.free.items():
             while free and self._start_one(resource):
                 pass
         for resource in self._preemptive:
@@ -123,18 +120,22 @@ class Engine:
     @property
     def policy_fault(self) -> str:
         """Why the policy was switched off: its exception, or a choice it may not make; empty: it was not."""
-        return self._guest.fault
+        return self.guest.fault
 
     def estimate_ns(self, stage: Stage) -> int:
         """A high quantile of this stage's duration, from the latest ones seen."""
         return self.estimates[stage.name].value_ns
 
+    def need_ns(self, job: Job, stage: Stage) -> int:
+        """What is expected to be left of a job's stage, in ns."""
+        return max(0, self.estimates[stage.name].value_ns - job.spent_ns) if job.spent_ns else self.estimates[stage.name].value_ns
+
     def free_in_ns(self, resource: str) -> list[int]:
         """For each working unit of a resource, how long it is still busy (estimated; 0: free), shortest first."""
-        waits = [0] * len(self._resources.free[resource])
-        for (name, _), (job, start_ns) in self._resources.running.items():
+        waits = [0] * len(self.resources.free[resource])
+        for (name, _), (job, start_ns) in self.resources.running.items():
             if name == resource:
-                waits.append(max(0, start_ns + self._need_ns(job, job.next_stage) - self.now_ns))
+                waits.append(max(0, start_ns + self.need_ns(job, job.next_stage) - self.now_ns))
         return sorted(waits)
 
     # Events -----------------------------------------------------------------------------------------------------------
@@ -148,10 +149,10 @@ class Engine:
         self._advance(job)
 
     def _done(self, event: Event) -> None:
-        if not self._resources.runs(event):
+        if not self.resources.runs(event):
             self.stale += 1
             return
-        job, start_ns = self._resources.take_back(event.resource, event.unit)
+        job, start_ns = self.resources.take_back(event.resource, event.unit)
         self.estimates[job.next_stage.name].add(event.at_ns - start_ns + job.spent_ns)
         job.finish()
         job.confidence = event.value
@@ -162,23 +163,23 @@ class Engine:
             self._advance(job)
 
     def _failed(self, event: Event) -> None:
-        if self._resources.runs(event):
+        if self.resources.runs(event):
             self._give_up_stage(event)
         else:
             self.stale += 1
 
     def _abandoned(self, event: Event) -> None:
-        if self._resources.runs(event):
+        if self.resources.runs(event):
             self._resource_lost(event)
         else:
             self.stale += 1
 
     def _resource_lost(self, event: Event) -> None:
-        if self._resources.lose(event):
+        if self.resources.lose(event):
             self._give_up_stage(event)
 
     def _give_up_stage(self, event: Event) -> None:
-        job, _ = self._resources.take_back(event.resource, event.unit)
+        job, _ = self.resources.take_back(event.resource, event.unit)
         if job.closed:
             del self.jobs[job.id]
         elif job.done >= job.needed:
@@ -197,28 +198,28 @@ class Engine:
         """Queue the job's next stage, or publish where nothing more will be done."""
         if job.done < job.needed:
             self._mandatory.add(job.next_stage.resource, self._entry(job))
-        elif not job.options or self.now_ns >= job.publish_ns or not self._guest.wants(job, self):
-            self._close(job)
+        elif not job.options or self.now_ns >= job.publish_ns or not self.guest.wants(job, self):
+            self.close(job)
         else:
-            self._optional[job.next_stage.resource][job.id] = job
+            self._refinement.add(job)
 
     def _entry(self, job: Job) -> Entry:
         """The place of a job's mandatory stage in its queue: by local deadline, or by rank where priorities are fixed."""
         index = job.stream_index
         return self._ranks[index] if self._ranks else job.release_ns + self._local_ns[index][job.next], job.release_ns, job.id, job
 
-    def _close(self, job: Job) -> None:
+    def close(self, job: Job) -> None:
         """Publish, or state the miss."""
         depth = job.depth
         kind = "publish" if depth >= 0 and self.now_ns <= job.deadline_ns else "miss"
         self._actions.append(Action(kind, job=job.id, depth=depth))
         job.closed = True
-        if self._guest.remembers:
-            self._guest.closed(job, self)
+        if self.guest.remembers:
+            self.guest.closed(job, self)
         self._attempts.pop(job.id, None)
         if not job.running:
             del self.jobs[job.id]
-            self._optional[job.next_stage.resource].pop(job.id, None)
+            self._refinement.remove(job)
             self._mandatory.tidy(job.next_stage.resource)
 
     def _publish_due(self) -> None:
@@ -229,80 +230,37 @@ class Engine:
             if job.depth < 0 and self.now_ns < job.deadline_ns:
                 heappush(self._timers, (job.deadline_ns, job.id, job))  # a late mandatory part may still make it
             elif job.depth >= 0 or self.now_ns >= job.deadline_ns:
-                self._close(job)
+                self.close(job)
 
     # Choosing ---------------------------------------------------------------------------------------------------------
 
     def _start_one(self, resource: str) -> bool:
         """Start the best waiting stage on one free unit; False: nothing to start."""
-        job = self._pop_mandatory(resource) or self._pick_optional(resource)
+        job = self._pop_mandatory(resource) or self._refinement.pick(resource)
         if job is None:
             return False
-        unit = self._resources.take(job.next_stage, job, self.now_ns)
+        unit = self.resources.take(job.next_stage, job, self.now_ns)
         self._actions.append(Action("start", job.id, job.next, resource, unit))
         return True
 
     def _pop_mandatory(self, resource: str) -> Job | None:
         while entry := self._mandatory.pop(resource):
             job = entry[3]
-            if self.policy.splits or self._guest.keeps(job, self):
+            if self.policy.splits or self.guest.keeps(job, self):
                 return job
-            self._doubt(job, [job.stream.stages[i] for i in job.required[job.done:]])
+            self._refinement.doubt(job, [job.stream.stages[i] for i in job.required[job.done:]])
         return None
-
-    def _pick_optional(self, resource: str) -> Job | None:
-        waiting = self._optional[resource]
-        if not waiting or self._guest.fault or any(map(self._has_mandatory, self._yields.get(resource, ()))):
-            return None
-        ready, final = [], []
-        for job in waiting.values():
-            fit = self._fit(job, job.next)
-            if len(job.options) > 1 and not job.spent_ns and (fit != READY or job.stream.kind == "version"):
-                fit = self._another(job, fit)
-            if fit == READY:
-                ready.append(job)
-            elif fit == TOO_LATE:
-                final.append(job)
-        for job in final:  # what no longer fits will not fit later: why wait
-            self._doubt(job, (job.next_stage,))
-            self._close(job)
-        found = self._guest.pick(ready, self) if ready else None
-        if found is None:
-            return None
-        job, job.next = found
-        del waiting[job.id]
-        return job
-
-    def _fit(self, job: Job, index: int) -> int:
-        """Whether an optional stage of a job may start now: READY, BLOCKED for now, or TOO_LATE."""
-        stage = job.stream.stages[index]
-        need_ns = self._need_ns(job, stage)
-        if self.now_ns + need_ns > job.publish_ns:
-            return TOO_LATE
-        limit_ns = self._blocking_ns.get(stage.resource, NEVER_NS)
-        fits = max(need_ns, stage.wcet_ns) <= limit_ns and (not stage.units or self._resources.has_room(stage))
-        return READY if fits else BLOCKED
-
-    def _another(self, job: Job, fit: int) -> int:
-        """Of a sieve's steps the next that fits, of versions the one with most gain, becomes the job's next stage."""
-        fits = [(self._fit(job, index), index) for index in job.options]
-        ready = [index for found, index in fits if found == READY]
-        if not ready:
-            return max(fit, *(found for found, _ in fits))
-        gains = {stages: gain for (stages, _), gain in zip(job.ways(), job.gains())}
-        job.next = ready[0] if job.stream.kind == "sieve" else max(ready, key=lambda index: (gains[index,], -index))
-        return READY
 
     def _preempt(self, resource: str) -> bool:
         """Interrupt what runs there and comes last, where mandatory work that comes before it waits; False: nothing to do."""
         running = [(self._entry(job)[:3] if job.done < job.needed else (NEVER_NS,), unit)
-                   for (name, unit), (job, _) in self._resources.running.items() if name == resource]
+                   for (name, unit), (job, _) in self.resources.running.items() if name == resource]
         for entry in self._mandatory.entries(resource):
             eligible = entry[3].next_stage.units
             victims = [place for place in running if place[0] > entry[:3] and (not eligible or place[1] in eligible)]
             if victims:
                 unit = max(victims)[1]
-                job, start_ns = self._resources.take_back(resource, unit)
+                job, start_ns = self.resources.take_back(resource, unit)
                 job.spent_ns += self.now_ns - start_ns
                 self._actions.append(Action("preempt", job.id, job.next, resource, unit))
                 if job.closed:
@@ -310,26 +268,14 @@ class Engine:
                 elif job.done < job.needed:
                     self._mandatory.add(resource, self._entry(job))
                 else:
-                    self._optional[resource][job.id] = job
+                    self._refinement.add(job)
                 return True
         return False
 
-    def _need_ns(self, job: Job, stage: Stage) -> int:
-        """What is expected to be left of a stage."""
-        return max(0, self.estimates[stage.name].value_ns - job.spent_ns) if job.spent_ns else self.estimates[stage.name].value_ns
-
-    def _doubt(self, job: Job, stages: Sequence[Stage]) -> None:
-        """Stages did not start for lack of time. Where their medians would have fitted, their estimates must not keep them out for
-        good (only what runs is measured): each refusal takes one long duration out of the window.
-        """
-        if self.now_ns + sum(self.estimates[stage.name].median_ns for stage in stages) <= job.publish_ns:
-            for stage in stages:
-                self.estimates[stage.name].doubt()
-
-    def _has_mandatory(self, resource: str) -> bool:
+    def has_mandatory(self, resource: str) -> bool:
         """Whether mandatory work waits or runs on a resource."""
         return self._mandatory.any(resource) or any(name == resource and job.done < job.needed
-                                                    for (name, _), (job, _) in self._resources.running.items())
+                                                    for (name, _), (job, _) in self.resources.running.items())
 
 
 def _required(stream: Stream, splits: bool) -> tuple[int, ...]:
