@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .demand import Task
 from .draws import Constant, DurationModel, Lognormal, Periodic, Quantiles, typical_ns
 from .model import Stage, Stream
 from .scenario import Scenario, Source, Workload, synthetic_outcomes, synthetic_reward
+from .verdicts import Task
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imprecise import generators
-from imprecise.demand import Certificate, admit
+from imprecise.admission import Certificate, admit
 from imprecise.simulator import simulate
 
 DRAWS = 3000
