@@ -8,8 +8,11 @@ import sys
 COMMANDS = {
     "run": "Answer frames live, each before its deadline, and record the run.",
     "simulate": "The same scheduler in virtual time: many policies on the same frames.",
+    "sweep": "Many simulations: policies, loads, parameters and seeds; resumable, and kept in one file.",
+    "policies": "The policies: the rule of each, its parameters, and where it comes from; your own file too.",
     "compare": "Compare runs on the same frames: who missed, how often, how sure, and why.",
     "report": "The summary of one recorded run, as text, JSON or a page.",
+    "explain": "Why a frame of a recorded run got its depth, and what would have sufficed for more.",
     "replay": "Feed a recorded run's events to the engine again: the same actions must come out.",
     "model": "Verify a bundle's network on every engine; train the zoo's models again.",
     "doctor": "Check this machine: runtime, permissions, clock, accelerators; a fix beside each failing line.",
