@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,6 +53,41 @@ def one_line(text: str, limit: int = 100) -> str:
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."
 
 
+def lines_of(text: str) -> dict[str, int]:
+    """The line, from 1, of each key and table of a TOML text, by a path like `stream[1].stage[0].time`; inline tables by their key."""
+    found: dict[str, int] = {}
+    arrays: dict[str, int] = {}  # path of a [[table]] -> index of its latest entry
+    here = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*(\[\[?)([^\[\]]+)\]", line)
+        key = re.match(r"\s*([\w\-\"'.]+)\s*=", line)
+        if header:
+            here = ""
+            names = [name.strip(" \"'") for name in header[2].split(".")]
+            for i, name in enumerate(names, 1):
+                here = f"{here}.{name}" if here else name
+                if i == len(names) and header[1] == "[[":
+                    arrays[here] = arrays.get(here, -1) + 1
+                if here in arrays:
+                    here = f"{here}[{arrays[here]}]"
+            found.setdefault(here, number)
+        elif key:
+            name = key[1].replace('"', "").replace("'", "")
+            found.setdefault(f"{here}.{name}" if here else name, number)
+    return found
+
+
+def line_of(path: Path, where: str) -> int:
+    """The line of a file where the key at a path is written, else of the table around it; 0: not found."""
+    try:
+        known = lines_of(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return 0
+    while where and where not in known:
+        where = where[: max(where.rfind("."), where.rfind("["), 0)]
+    return known.get(where, 0)
+
+
 class Table:
     """One table of a file: every key is taken once, and `finish` refuses the rest."""
 
@@ -66,7 +102,9 @@ class Table:
     def error(self, key: str, found: str, expected: str) -> ScenarioError:
         """The error of one key."""
         where = f"{self.where}.{key}" if self.where else key
-        return ScenarioError(f"{self.path}: {one_line(where)}: found {one_line(found)}, expected {one_line(expected, 300)}")
+        line = line_of(self.path, where)
+        at = f", line {line}" if line else ""
+        return ScenarioError(f"{self.path}{at}: {one_line(where)}: found {one_line(found)}, expected {one_line(expected, 300)}")
 
     def take(self, key: str, default: Any = _REQUIRED) -> Any:
         """A value as it is; an error where it is missing and has no default."""

@@ -361,3 +361,6 @@ def test_what_cannot_be_right_is_refused_in_one_line(tmp_path: Path, old: str, n
     with pytest.raises(ScenarioError) as found:
         scenario.load(path)
     assert says in str(found.value) and str(path) in str(found.value) and "\n" not in str(found.value)
+    line = int(str(found.value).split("line ")[1].split(":")[0])
+    changed = next(i for i, (a, b) in enumerate(zip(FILE.splitlines(), path.read_text().splitlines()), 1) if a != b)
+    assert abs(line - changed) <= 1, "the line of the key, or of its table"

@@ -265,7 +265,7 @@ def test_a_malformed_scenario_gives_one_line_that_says_what_and_where(tmp_path, 
         read(tmp_path, text)
     message = str(caught.value)
     assert re.search(expected, message), message
-    assert "\n" not in message and message.startswith(f"{tmp_path / 'a.toml'}: ") and len(message) < 600
+    assert "\n" not in message and re.match(rf"{re.escape(str(tmp_path / 'a.toml'))}(, line \d+)?: ", message) and len(message) < 600
 
 
 def test_a_bundle_needs_someone_who_knows_bundles(tmp_path):

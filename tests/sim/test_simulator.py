@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imprecise import simulator
+from imprecise import simulator, worlds
 from imprecise.draws import Constant, Empirical, Listed, Lognormal, Periodic, Releases, Sporadic, typical_ns
 from imprecise.engine import Engine
 from imprecise.model import Reward, Stage, Stream
@@ -304,6 +304,7 @@ def test_a_fault_that_names_nothing_is_refused(fault):
 
 def test_streaming_memory_does_not_grow_with_the_frames(monkeypatch):
     monkeypatch.setattr(simulator, "CHUNK", 256)
+    monkeypatch.setattr(worlds, "CHUNK", 256)
     world = load("made-up", load=3.0)
 
     def peak(frames: int) -> int:
