@@ -1,0 +1,334 @@
+"""A recorded run fed to a fresh engine once more, with one frame watched: what was ready, chosen and planned while it waited."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from imprecise.engine import Engine
+from imprecise.model import Action, Event, Job, Stage
+
+from ..errors import RecordError
+from ..executive import reproduce
+from ..executive.replay import Difference
+
+Step = tuple[int, int, list[Event], list[Action]]
+"""A step of a record: its number, now_ns, events, actions."""
+
+
+class Candidate(NamedTuple):
+    """A job that a policy could choose. `slack_ns`: what is left before its publication when its next stage takes as long as
+    estimated; `gain`: the largest expected gain of going on; `density`: the largest expected gain per ns of a way on that ends in time
+    (None: no such way gains)."""
+
+    job: int
+    stream: str
+    frame: int
+    stage: str
+    confidence: float
+    estimate_ns: int
+    slack_ns: int
+    gain: float
+    release_ns: int
+    deadline_ns: int
+    density: float | None
+
+
+@dataclass
+class Decision:
+    """A policy was asked: `ready` in the order given, `chosen` the id of the job it took (-1: none), `planned` the ids of the jobs in
+    its plan (None: it made none), `has_own`: the watched frame was among the ready ones."""
+
+    resource: str
+    ready: list[Candidate]
+    chosen: int
+    planned: frozenset[int] | None
+    has_own: bool
+
+
+class Busy(NamedTuple):
+    """What runs on a unit."""
+
+    resource: str
+    unit: int
+    job: int
+    stream: str
+    frame: int
+    stage: str
+    since_ns: int
+
+
+@dataclass
+class Moment:
+    """One step while the frame was open. `state` after it: "waits" (for `stage`, on `resource`), "runs" or "closed".
+
+    `need_ns`: what `stage` was estimated to take when the engine tested whether it fits; `free`: units that might have run it, after the
+    step; `held`: why a free unit did not take it without the policy being asked: "fault", "yields", "limit" or "". The last fields are
+    those of the job then.
+    """
+
+    step: int
+    now_ns: int
+    events: list[Event]
+    actions: list[Action]
+    decisions: list[Decision]
+    state: str = "waits"
+    optional: bool = False
+    stage: str = ""
+    resource: str = ""
+    need_ns: int = 0
+    wcet_ns: int = 0
+    free: int = 0
+    working: int = 0
+    held: str = ""
+    busy: list[Busy] = field(default_factory=list)
+    wants: bool | None = None
+    keeps: bool | None = None
+    done: int = 0
+    depth: int = -1
+    options: tuple[int, ...] = ()
+    confidence: float = 0.0
+    gains: tuple[float, ...] = ()
+
+    def busy_own(self, job: int) -> Busy | None:
+        """The unit that a job has after this step."""
+        return next((busy for busy in self.busy if busy.job == job), None)
+
+
+@dataclass
+class History:
+    """What happened to one job. `job` is the engine's own (None: it was closed in the step that released it); `steps` compared; `warm`:
+    estimates and attributes of the policy some frames before it."""
+
+    target: int
+    engine: Engine
+    moments: list[Moment] = field(default_factory=list)
+    job: Job | None = None
+    steps: int = 0
+    warm: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    @property
+    def closing(self) -> Moment | None:
+        """The step in which it was published or missed."""
+        return next((m for m in self.moments if any(a.kind in ("publish", "miss") and a.job == self.target for a in m.actions)), None)
+
+
+def fresh(description: Mapping[str, Any], path: object) -> Engine:
+    """The engine of a record, made again. Raises RecordError where that cannot be."""
+    try:
+        return reproduce.build(description)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path}: its engine cannot be made again ({error})", "record the run again with this edgert") from None
+
+
+def follow(description: Mapping[str, Any], steps: Sequence[Step], target: int, first: int, path: object) -> History:
+    """Replay until job `target` is closed and holds no unit; keep the state of estimates and policy before job `first`.
+
+    Raises RecordError where the replayed actions are not the recorded ones: what is explained would not be what happened.
+    """
+    engine = fresh(description, path)
+    history = History(target, engine)
+    watcher = _Watcher(engine, history, description)
+    released = 0
+    for number, now_ns, events, recorded in steps:
+        if number != history.steps:
+            raise RecordError(f"{path} lacks step {history.steps}", "only a run with every step can be explained")
+        more = sum(event.kind == "release" for event in events)
+        if released <= first < released + more:
+            history.warm = _state(engine)
+        if released <= target < released + more:
+            watcher.attach()
+        released += more
+        watcher.before(events)
+        actions = engine.step(now_ns, events)
+        if actions != recorded:
+            raise RecordError(f"{path} is not what this engine does: {Difference(number, now_ns, tuple(recorded), tuple(actions))}",
+                              "it was made by another version, or with another policy; explain it with the edgert that made it")
+        history.steps += 1
+        watcher.after(number, now_ns, events, actions)
+        if watcher.over:
+            break
+    return history
+
+
+class _Watcher:
+    """Keeps account of units, and of what the policy is asked from the release of the watched job on."""
+
+    def __init__(self, engine: Engine, history: History, description: Mapping[str, Any]):
+        self.engine, self.history, self.target = engine, history, history.target
+        self.limits: Mapping[str, int] = description["blocking_ns"]
+        self.yields: Mapping[str, Sequence[str]] = description["yields"]
+        self.frames: list[tuple[int, int]] = []  # stream index and frame of each job
+        self.running: dict[tuple[str, int], tuple[int, int, int]] = {}  # unit -> job, stage index, since
+        self.lost: set[tuple[str, int]] = set()
+        self.attached = self.over = False
+        self.decisions: list[Decision] = []
+        self.planned: frozenset[int] | None = None
+        self.wants: bool | None = None
+        self.keeps: bool | None = None
+        self.need: dict[str, int] = {}  # estimates that the step's slack tests used, by stage
+
+    # Hooks ------------------------------------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Listen to the policy: its methods are wrapped on this one object and answer what they would."""
+        self.attached = True
+        policy: Any = self.engine.policy
+        pick, wants, keeps, plan = policy.pick, policy.wants, policy.keeps, getattr(policy, "plan", None)
+
+        def watched_pick(ready: Sequence[Job], engine: Engine) -> Any:
+            self.planned = None
+            choice = pick(ready, engine)
+            self._note(ready, choice)
+            return choice
+
+        def watched_wants(job: Job, engine: Engine) -> bool:
+            answer = bool(wants(job, engine))
+            if job.id == self.target:
+                self.wants = answer
+            return answer
+
+        def watched_keeps(job: Job, engine: Engine) -> bool:
+            answer = bool(keeps(job, engine))
+            if job.id == self.target:
+                self.keeps = answer
+            return answer
+
+        def watched_plan(*given: Any, **named: Any) -> Any:
+            found = plan(*given, **named)  # type: ignore[misc]
+            self.planned = _plan(found)
+            return found
+
+        hooks: dict[str, Callable[..., Any]] = {"pick": watched_pick, "wants": watched_wants, "keeps": watched_keeps}
+        if callable(plan):
+            hooks["plan"] = watched_plan
+        for name, hook in hooks.items():
+            setattr(policy, name, hook)
+
+    def _own(self) -> Job | None:
+        job = self.engine.jobs.get(self.target)
+        if job is not None:
+            self.history.job = job
+        return job
+
+    def _note(self, ready: Sequence[Job], choice: Any) -> None:
+        """Keep a decision about the resource that the watched job waits for."""
+        own = self._own()
+        resource = ready[0].next_stage.resource
+        if own is None or own.closed or own.running or own.done < own.needed or own.next_stage.resource != resource:
+            return
+        chosen = choice[0] if isinstance(choice, tuple) and choice else choice
+        self.decisions.append(Decision(resource, [self._candidate(job) for job in ready], chosen.id if isinstance(chosen, Job) else -1,
+                                       self.planned, any(job is own for job in ready)))
+
+    def _candidate(self, job: Job) -> Candidate:
+        engine, stages, densities = self.engine, job.stream.stages, []
+        need_ns, left_ns = max(0, engine.estimate_ns(job.next_stage) - job.spent_ns), job.publish_ns - engine.now_ns
+        for (way, _), gain in zip(job.ways(), job.gains()):
+            time_ns = max(1, sum(engine.estimate_ns(stages[i]) for i in way) - (job.spent_ns if way[0] == job.next else 0))
+            if gain > 0 and time_ns <= left_ns:
+                densities.append(gain / time_ns)
+        return Candidate(job.id, job.stream.name, job.frame, job.next_stage.name, job.confidence, need_ns, left_ns - need_ns,
+                         max(job.gains(), default=0.0), job.release_ns, job.deadline_ns, max(densities, default=None))
+
+    # Steps ------------------------------------------------------------------------------------------------------------
+
+    def before(self, events: Sequence[Event]) -> None:
+        """A step begins: what its slack tests will use is the estimates after its events."""
+        self.decisions, self.wants, self.keeps, self.need = [], None, None, {}
+        if not self.attached:
+            return
+        changed: dict[str, Any] = {}
+        for event in events:
+            place = self.running.get((event.resource, event.unit))
+            if event.kind == "done" and place is not None and place[:2] == (event.job, event.stage) and event.job in self.engine.jobs:
+                job = self.engine.jobs[event.job]
+                name = job.stream.stages[event.stage].name
+                changed.setdefault(name, copy.deepcopy(self.engine.estimates[name])).add(event.at_ns - place[2] + job.spent_ns)
+        self.need = {name: estimate.value_ns for name, estimate in self.engine.estimates.items()}
+        self.need.update((name, estimate.value_ns) for name, estimate in changed.items())
+
+    def after(self, number: int, now_ns: int, events: list[Event], actions: list[Action]) -> None:
+        """A step has ended."""
+        self._account(now_ns, events, actions)
+        if not self.attached:
+            return
+        own, mine = self._own(), self.history.job
+        moment = Moment(number, now_ns, events, actions, self.decisions, wants=self.wants, keeps=self.keeps)
+        self.history.moments.append(moment)
+        if own is None or own.closed:
+            moment.state = "closed"
+        elif own.running:
+            moment.state = "runs"
+        if mine is not None:
+            self._place(moment, mine)
+        self.over = own is None and len(self.frames) > self.target
+
+    def _account(self, now_ns: int, events: Sequence[Event], actions: Sequence[Action]) -> None:
+        for event in events:
+            unit = (event.resource, event.unit)
+            if event.kind == "release":
+                self.frames.append((event.stream, event.frame))
+            elif event.kind == "back":
+                self.lost.discard(unit)
+            elif event.kind == "lost" or self.running.get(unit, (-1, -1, 0))[:2] == (event.job, event.stage):
+                self.running.pop(unit, None)
+                if event.kind in ("lost", "abandoned"):
+                    self.lost.add(unit)
+        for action in actions:
+            if action.kind == "start":
+                self.running[action.resource, action.unit] = (action.job, action.stage, now_ns)
+            elif action.kind == "preempt":
+                self.running.pop((action.resource, action.unit), None)
+
+    def _place(self, moment: Moment, job: Job) -> None:
+        """Which stage is next or runs, what it needs, and the state of its resource."""
+        stage = job.next_stage
+        moment.done, moment.depth, moment.options, moment.confidence = job.done, job.depth, job.options, job.confidence
+        moment.gains = tuple(job.gains()) if job.options else ()
+        moment.optional, moment.stage, moment.resource, moment.wcet_ns = job.done >= job.needed, stage.name, stage.resource, stage.wcet_ns
+        moment.need_ns = max(0, self.need.get(stage.name, 0) - job.spent_ns)
+        eligible = stage.units or range(self.engine.units[stage.resource])
+        units = [(stage.resource, unit) for unit in eligible]
+        moment.working = sum(unit not in self.lost for unit in units)
+        moment.free = sum(unit not in self.lost and unit not in self.running for unit in units)
+        moment.busy = [self._busy(unit) for unit in units if unit in self.running]
+        if moment.state == "waits" and moment.optional:
+            moment.held = self._held(stage, moment.need_ns)
+
+    def _busy(self, unit: tuple[str, int]) -> Busy:
+        job, stage, since_ns = self.running[unit]
+        stream, frame = self.frames[job]
+        declared = self.engine.streams[stream]
+        return Busy(*unit, job, declared.name, frame, declared.stages[stage].name, since_ns)
+
+    def _held(self, stage: Stage, need_ns: int) -> str:
+        if self.engine.policy_fault:
+            return "fault"
+        if any(self._mandatory(other) for other in self.yields.get(stage.resource, ())):
+            return "yields"
+        limit_ns = self.limits.get(stage.resource)
+        return "limit" if limit_ns is not None and max(need_ns, stage.wcet_ns) > limit_ns else ""
+
+    def _mandatory(self, resource: str) -> bool:
+        """Whether mandatory work waits or runs there."""
+        return any(job.done < job.needed and job.next_stage.resource == resource and (job.running or not job.closed)
+                   for job in self.engine.jobs.values())
+
+
+def _state(engine: Engine) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """A copy of the estimates and of the policy's attributes; None for a policy that cannot be copied."""
+    try:
+        return copy.deepcopy(engine.estimates), copy.deepcopy(vars(engine.policy))
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _plan(found: Any) -> frozenset[int] | None:
+    """The ids of the planned jobs, where a plan looks like that of `depth-dp`: (its worth, a set or dict of job ids)."""
+    ids = found[1] if isinstance(found, tuple) and len(found) > 1 else None
+    if not isinstance(ids, (set, frozenset, dict)) or not all(isinstance(id_, int) for id_ in ids):
+        return None
+    return frozenset(ids)
