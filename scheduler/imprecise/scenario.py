@@ -4,7 +4,7 @@ A scenario is a TOML file. Times carry units (`"33ms"`). A malformed one gives a
 file, the key, what was found and what was expected.
 
     guard = "1ms"                       # answers go out this long before the deadline (default 0)
-    load = 1.5                          # optional: as many copies of the one stream as cost this much of its last resource
+    load = 1.5                          # optional: as many copies of the streams as cost this much of their last resource
     [resources]                         # units of each
     fpga = 1
     cpu = 2
@@ -183,15 +183,15 @@ def parse(data: dict[str, Any], path: Path, resolve: Resolver | None = None, loa
     streams = top.tables("stream")
     top.finish()
     resolve = lru_cache(maxsize=None)(resolve) if resolve else None
-    if factor and len(streams) != 1:
-        raise ScenarioError(f"{path}: stream: found {len(streams)} streams, expected exactly one to copy where a load is given")
     sources: list[Source] = []
     for table in streams:
-        found = _stream(table, units, guard_ns, resolve, factor)
+        found = _stream(table, units, guard_ns, resolve, factor if len(streams) == 1 else 0.0)
         clash = {source.stream.name for source in sources} & {source.stream.name for source in found}
         if clash:
             raise table.error("name", repr(min(clash)), "a name that no other stream has")
         sources += found
+    if factor and len(streams) > 1:
+        sources = _copies(sources, factor, units, top)
     _same_stage_same_time(sources, path)
     check_faults(top, conditions, {source.stream.name: {stage.name for stage in source.stream.stages} for source in sources})
     return Scenario(path.stem, tuple(sources), units, guard_ns, blocking_ns, factor, conditions, order, tuple(preemptive))
@@ -224,6 +224,31 @@ def streams_for_load(cost_ns: float, load: float, cpus: int, max_rate: float = M
         raise ValueError(f"a load of {load:g} needs {count} streams of {max_rate:g} frames/s, more than {MAX_STREAMS}")
     period_ns = max(1, round(count * 1e9 / rate))
     return Loaded(count, period_ns, deadline_ns or max(period_ns, least_ns))
+
+
+def _copies(sources: list[Source], load: float, units: dict[str, int], top: Table) -> list[Source]:
+    """The fewest copies of a set of streams, none faster than written, whose whole refinement costs `load` times what the resource of
+    their last stages can do; deadlines stay as they are. Raises ScenarioError."""
+    resources = {source.stream.stages[-1].resource for source in sources}
+    if len(resources) != 1 or not all(isinstance(source.arrivals, Periodic) for source in sources):
+        raise top.error("load", f"{load:g}", "streams with a rate or a period, whose last stages run on one resource")
+    resource = resources.pop()
+    cost = sum(model.mean_ns / source.arrivals.period_ns for source in sources
+               for stage, model in zip(source.stream.stages, source.work.durations) if stage.resource == resource)
+    count = max(1, math.ceil(load * units[resource] / cost * (1 - 1e-12)))
+    if count * len(sources) > MAX_STREAMS:
+        raise top.error("load", f"{load:g}", f"at most {MAX_STREAMS} streams, not {count} times {len(sources)}")
+    slower = count * cost / (load * units[resource])
+    out = []
+    for i in range(count):
+        for source in sources:
+            name = f"{source.stream.name}-{i:0{len(str(count - 1))}d}" if count > 1 else source.stream.name
+            assert isinstance(source.arrivals, Periodic)
+            period_ns = round(source.arrivals.period_ns * slower)
+            least_ns = max(1, period_ns + math.floor(period_ns * source.arrivals.drift_ppm * 1e-6))
+            arrivals = replace(source.arrivals, period_ns=period_ns, offset_ns=-1 if count > 1 else source.arrivals.offset_ns)
+            out.append(replace(source, stream=replace(source.stream, name=name, period_ns=least_ns), arrivals=arrivals))
+    return out
 
 
 # Parts of a stream ----------------------------------------------------------------------------------------------------

@@ -245,8 +245,8 @@ WRONG = {
         r"resources: found 'cpu', expected a table"),
     "blocking": (GOOD + '[blocking]\ngpu = "1ms"', r"blocking.gpu: found a resource that \[resources\] does not have"),
     "load": ("load = -1\n" + GOOD, r"load: found -1, expected a number above 0"),
-    "load of two": ("load = 1\n" + GOOD + GOOD[GOOD.index("[[stream]]"):].replace('"front"', '"rear"'),
-        r"found 2 streams, expected exactly one"),
+    "load of two": ("load = 999\n" + GOOD + GOOD[GOOD.index("[[stream]]"):].replace('"front"', '"rear"'),
+        r"load: found 999, expected at most 4096 streams"),
     "load and a short deadline": ("load = 1\n" + change('deadline = "33ms"', 'deadline = "9ms"'),
         r"load: found 1, expected what can be made: the deadline"),
     "load and a period": ("load = 1\n" + change("rate = 25", 'period = "3ms"'), r"period: found an unknown key"),
@@ -336,3 +336,41 @@ def test_made_up_outcomes_are_calibrated():
 def test_outcomes_of_one_dimension_are_refused():
     with pytest.raises(ValueError, match="pictures, depths"):
         Outcomes(np.zeros(3), np.zeros(3, dtype=bool))
+
+
+def test_a_load_copies_several_streams_together(tmp_path):
+    """The same set of cameras again and again, slower by one factor, so that the load is what was asked for."""
+    text = """
+[resources]
+cpu = 2
+[[stream]]
+name = "front"
+rate = 40
+deadline = "50ms"
+[[stream.stage]]
+name = "m"
+resource = "cpu"
+mandatory = true
+time = "1ms"
+[[stream.stage]]
+name = "o"
+resource = "cpu"
+time = "4ms"
+[[stream]]
+name = "rear"
+rate = 20
+drift = -100
+[[stream.stage]]
+name = "m2"
+resource = "cpu"
+mandatory = true
+time = "2ms"
+"""
+    for load, copies in ((0.1, 1), (0.12, 1), (0.13, 2), (3.0, 25)):
+        made = read(tmp_path, text, load=load)
+        assert len(made.sources) == 2 * copies and len({s.name for s in made.streams}) == 2 * copies
+        cost = {"m": 1e6, "o": 4e6, "m2": 2e6}
+        busy = sum(cost[stage.name] / source.arrivals.period_ns for source in made.sources for stage in source.stream.stages)
+        assert busy / 2 == pytest.approx(load, rel=1e-6)
+        assert {s.deadline_ns for s in made.streams if s.name.startswith("front")} == {50_000_000}
+        assert all(source.arrivals.period_ns >= 25_000_000 for source in made.sources)

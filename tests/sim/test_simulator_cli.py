@@ -96,7 +96,7 @@ def test_a_record_holds_the_simulation_and_replays(tmp_path):
     (["made-up", "--policy", "threshold:teta=1"], "teta"),
     (["made-up", "--frames", "0"], "--frames 0"),
     (["made-up", "--load", "-2"], "--load -2"),
-    (["ten-tasks", "--load", "2"], "expected exactly one to copy"),
+    (["two-cameras", "--load", "999"], "at most 4096 streams"),
     (["made-up", "--load", "100000"], "at most 1000"),
     (["ten-tasks", "--validation"], "no validation outcomes"),
     (["made-up", "--record", "x.db", "--policy", "fifo-gated", "--policy", "monolithic"], "keeps the run of one policy, found 2"),
