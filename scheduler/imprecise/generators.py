@@ -94,16 +94,15 @@ def convolutionalfixedsum(n: int, total: float, rng: Generator, low: float | Seq
     base, room = np.array(least), [b - a for a, b in zip(least, most)]  # version 2.0.1 is not uniform where a lower bound is given
     above = total - math.fsum(least)
     if n <= ANALYTICAL:
-        return base + np.minimum(np.asarray(cfsa(n, above, [0.0] * n, room, CFSAConfig(seed=seed)), dtype=np.float64), room)
+        return np.asarray(base + np.minimum(cfsa(n, above, [0.0] * n, room, CFSAConfig(seed=seed)), room), dtype=np.float64)
     below = math.fsum(room) - above
     state = random.getstate()  # the numerical form draws from the global generator
     try:
         random.seed(seed)
         for _ in range(TRIES):
             with contextlib.suppress(IndexError):  # at a corner, where what is left must fill all that may be filled; rare when mirrored
-                if above <= below:
-                    return base + np.array(cfsn(n, above, None, room))
-                return np.array(most) - np.array(cfsn(n, below, None, room))
+                values = base + cfsn(n, above, None, room) if above <= below else np.array(most) - cfsn(n, below, None, room)
+                return np.asarray(values, dtype=np.float64)
     finally:
         random.setstate(state)
     raise ValueError(f"{n} values with sum {total:g} could not be drawn")
