@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..engine import Engine
     from ..model import Job
+
+    Choice = Job | tuple[Job, int] | None
+
+Oracle = Callable[[int, int], Sequence[float]]
+"""(stream index, frame) -> what an answer of each depth turns out to be worth: only a simulation knows."""
 
 
 class Policy:
@@ -15,10 +20,13 @@ class Policy:
 
     `splits`: False treats the whole network as one piece (no answer before the last stage), for baselines.
     `guarantees`: whether an admitted set of mandatory parts is in time under it; a policy that splits always does.
+    `needs_oracle`: it asks `oracle`, which a simulation sets before the first event and a live run cannot.
     """
 
     name = "policy"
     splits = True
+    needs_oracle = False
+    oracle: Oracle | None = None
 
     @property
     def guarantees(self) -> bool:
@@ -36,9 +44,10 @@ class Policy:
     def closed(self, job: Job, engine: Engine) -> None:
         """A job was published (`job.depth` >= 0) or missed (-1): for policies that remember."""
 
-    def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Choice:
         """The job of `ready` (never empty) whose next stage starts now on a free unit, or None to leave the unit idle.
 
-        Every job in `ready` has an answer, waits, and passes the slack test.
+        Every job in `ready` has an answer, waits, and passes the slack test. (job, index) starts another of its `options`, in
+        streams whose stages are no milestones.
         """
         raise NotImplementedError

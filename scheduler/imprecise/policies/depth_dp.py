@@ -3,100 +3,164 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
+from ._predict import NAMES, Means, Truth
+from ._steps import start, steps
 from .base import Policy
 
 if TYPE_CHECKING:
     from ..engine import Engine
     from ..model import Job
+    from .base import Choice
 
-
-Option = tuple[float, "Job", list[tuple[int, float]]]
-"""Best gain per ns, the job, and (time in ns, expected gain) of each depth that is worth something."""
+Steps = list[tuple[int, float, int]]
+"""(time in ns, expected gain, first stage) of each way to go on that is worth something and ends in time."""
+Option = tuple[float, int, int, "Job", Steps]
+"""Least first: minus the best gain per ns, deadline, job id; then the job and its steps."""
 
 
 class DepthDP(Policy):
     """Rule: choose depths that maximise the expected gain, all in time; start the planned job with the densest next step.
 
-    Dynamic programme over jobs by deadline (Yao et al., RTCSA 2020): `P` holds the plans (finish time, gain) of the jobs so far
+    Dynamic programme over jobs by deadline (Yao et al., Scheduling Real-time Deep Learning Services as Imprecise Computations,
+    RTCSA 2020): it holds the plans (finish time, gain) of the jobs so far
     that no other plan beats in both; a job adds its stages up to depth e, of time t_e and expected gain g_e, where it ends by
-    its publication. m workers share the time (t / m). What comes later competes too, so time has a price: gain counts as
-    g_e - price * t_e, the price following the gain per ns of what could not be done (sub-gradient step `rate`).
-    `jobs` and `plans` bound the work: O(jobs * plans * depths) a decision. Where nothing is known to gain, `idle=1` gives the
-    unit to the least sure job, `idle=0` publishes such answers at once: lower latency and load, a little less utility.
+    its publication. With m workers a plan holds the time at which each is free, a job goes to the first one, and plans are
+    compared by the sum. What comes later competes too, so time has a price: gain counts as g_e - price * t_e, the price
+    following the gain per ns of what could not be done (sub-gradient step `rate`).
+    `jobs` and `plans` bound the work: O(jobs * plans * depths * log) a decision. Where nothing is known to gain, `idle=1` gives
+    the unit to the least sure job, `idle=0` publishes such answers at once: lower latency and load, a little less utility.
+    `predictor` says where gains come from: constant, linear, calibrated or oracle (`_predict.py`).
     """
 
     name = "depth-dp"
 
-    def __init__(self, jobs: float = 6, plans: float = 12, rate: float = 0.05, idle: float = 1):
+    def __init__(self, jobs: float = 6, plans: float = 12, rate: float = 0.05, idle: float = 1, predictor: str = "calibrated"):
+        if predictor not in NAMES:
+            raise ValueError(f"predictor: found {predictor!r}, expected one of {', '.join(NAMES)}")
+        if jobs < 1 or plans < 2 or not 0 <= rate <= 1:
+            raise ValueError("jobs is at least 1, plans at least 2, rate from 0 to 1")
         self.jobs = int(jobs)
         self.plans = int(plans)
         self.rate = rate
         self.idle = bool(idle)
+        self.needs_oracle = predictor == "oracle"
         self.price = 0.0  # gain per ns
+        self._means = Means(predictor == "linear") if predictor in ("constant", "linear") else None
+        self._truth = Truth() if self.needs_oracle else None
+
+    def _gains(self, job: Job) -> Sequence[float]:
+        """The predicted gain of each of `job.ways()`."""
+        if self._truth is not None:
+            return self._truth.gains(job, self.oracle)
+        return job.gains() if self._means is None else self._means.gains(job)
 
     def wants(self, job: Job, engine: Engine) -> bool:
         """While some deeper answer is expected to be better (with `idle`: not worse)."""
-        return any(gain > 0 or (self.idle and gain == 0) for gain in job.gains())
+        if self._means is not None:
+            self._means.learn(job)
+        most = max(self._gains(job), default=-1.0)
+        return most > 0 or (self.idle and most == 0)
 
-    def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Choice:
         """The densest job of the best plan."""
-        now_ns = engine.now_ns
-        workers = max(1, len(engine.free_in_ns(ready[0].next_stage.resource)))
-        options: list[Option] = []
-        needs: dict[str, int] = {}
-        for job in ready:
-            time_ns, best = 0, 0.0
-            room_ns = job.publish_ns - now_ns
-            steps: list[tuple[int, float]] = []
-            for stage, gain in zip(job.stream.stages[job.done:], job.gains()):
-                need_ns = needs.get(stage.name)
-                if need_ns is None:
-                    need_ns = needs[stage.name] = engine.estimate_ns(stage)
-                time_ns += need_ns
-                if time_ns > room_ns:
-                    break
-                if gain > 0:
-                    steps.append((time_ns, gain))
-                    best = max(best, gain / time_ns)
-            if steps:
-                options.append((best, job, steps))
+        options = self._options(ready, engine)
         if not options:
             return None if not self.idle else min(ready, key=lambda job: (job.confidence, job.deadline_ns, job.id))
-        options.sort(key=lambda option: (-option[0], option[1].deadline_ns, option[1].id))
-        chosen = self.plan(options[:self.jobs], now_ns, workers)[1]
-        self._learn(options, chosen)
-        planned = [option[1] for option in options if option[1].id in chosen]
-        return planned[0] if planned else options[0][1]
+        options.sort()
+        now_ns = engine.now_ns
+        jobs = sorted([(job.publish_ns - now_ns, id, ahead) for _, _, id, job, ahead in options[:self.jobs]])
+        waits = engine.free_in_ns(ready[0].next_stage.resource)
+        ways = self.plan(jobs, waits)[1]
+        left = next((option for option in options if option[2] not in ways), None)
+        self.price += self.rate * ((-left[0] if left else 0.0) - self.price)
+        _, _, id, job, ahead = next((option for option in options if option[2] in ways), options[0])
+        return start(job, ahead[ways.get(id, 0)][2])
 
-    def plan(self, options: Sequence[Option], now_ns: int, workers: int = 1) -> tuple[float, set[int]]:
-        """The net gain of the best plan and the ids of the jobs that it refines; exact while `plans` are enough."""
+    def _options(self, ready: Sequence[Job], engine: Engine) -> list[Option]:
+        """What can still be gained, by job; jobs with nothing to gain in time are left out."""
+        now_ns, estimate_ns, calibrated = engine.now_ns, engine.estimate_ns, self._means is None and self._truth is None
+        known: dict[tuple[int, int], list[int]] = {}  # the time to each depth from a place in some stages
+        options: list[Option] = []
+        for job in ready:
+            stages, place, gains = job.stream.stages, (id(job.stream.stages), job.next), job.gains() if calibrated else self._gains(job)
+            if job.spent_ns or job.stream.kind != "milestone":
+                ahead = [(step.time_ns, step.gain, step.stages[0]) for step in steps(job, engine, gains) if step.gain > 0]
+            else:
+                times = known.get(place)
+                if times is None:
+                    times = known[place] = list(accumulate([estimate_ns(stage) for stage in stages[job.next:]]))
+                room_ns = job.publish_ns - now_ns
+                ahead = [(t, gain, job.next) for t, gain in zip(times, gains) if gain > 0 and t <= room_ns]
+            if ahead:
+                best = max([gain / (t or 1) for t, gain, _ in ahead])
+                options.append((-best, job.deadline_ns, job.id, job, ahead))
+        return options
+
+    def plan(self, jobs: Sequence[tuple[int, int, Steps]], waits: Sequence[int] = (0,)) -> tuple[float, dict[int, int]]:
+        """The net gain of the best plan and, by job id, which of its steps it takes; for one worker exact while `plans` are enough.
+
+        `jobs` by deadline: (time left in ns, id, steps, as in an option); `waits`: when each worker is free, in ns from now.
+        """
         price = self.price
-        plans: list[tuple[int, float, tuple[int, ...]]] = [(0, 0.0, ())]
-        for _, job, steps in sorted(options, key=lambda option: (option[1].publish_ns, option[1].id)):
-            room_ns = (job.publish_ns - now_ns) * workers
-            grown = list(plans)
-            for used_ns, gain, ids in plans:
-                for time_ns, more in steps:
-                    net = more - price * time_ns
-                    if net > 0 and used_ns + time_ns <= room_ns:
-                        grown.append((used_ns + time_ns, gain + net, (*ids, job.id)))
-            grown.sort(key=lambda plan: (plan[0], -plan[1]))
-            plans, top = [], -1.0
+        worth = [[(t, net, s) for s, (t, gain, _) in enumerate(ahead) if (net := gain - price * t) > 0] for _, _, ahead in jobs]
+        easy = _all_at_their_best(jobs, worth, waits)
+        if easy is not None:
+            return easy
+        alone, number = len(waits) == 1, 0
+        plans: list[_Plan] = [(sum(waits), 0.0, 0, None, 0, 0, tuple(waits))]
+        for (room_ns, id, _), own in zip(jobs, worth):
+            grown = plans[:]
+            for plan in plans:
+                used, loss, _, _, _, _, free = plan
+                for t, net, way in own:
+                    if free[0] + t <= room_ns:
+                        number += 1
+                        then = (used + t,) if alone else tuple(sorted((free[0] + t, *free[1:])))
+                        grown.append((used + t, loss - net, number, plan, id, way, then))
+            grown.sort()
+            plans, least = [], 1.0
             for plan in grown:
-                if plan[1] > top:
+                if plan[1] < least:
                     plans.append(plan)
-                    top = plan[1]
+                    least = plan[1]
             if len(plans) > self.plans:  # keep the best and an even sample of the cheaper ones
                 step = (len(plans) - 1) / (self.plans - 1)
                 plans = [plans[round(i * step)] for i in range(self.plans)]
-        return plans[-1][1], set(plans[-1][2])
+        gain, ways, last = -plans[-1][1], {}, plans[-1]
+        while last[3] is not None:
+            ways[last[4]] = last[5]
+            last = last[3]
+        return gain, ways
 
-    def _learn(self, options: Sequence[Option], chosen: set[int]) -> None:
-        """Move the price towards the densest job left out, or towards 0 when all were planned."""
-        left = max((density for density, job, _ in options if job.id not in chosen), default=0.0)
-        self.price += self.rate * (left - self.price)
+
+_Plan = tuple[int, float, int, Any, int, int, tuple[int, ...]]
+"""Least first: time used, minus the gain, a number (of equals the first found wins); the plan that it extends by a job's step, the
+job's id, which step; when each worker is free, soonest first."""
+
+
+def _all_at_their_best(jobs: Sequence[tuple[int, int, Any]], worth: Sequence[Sequence[tuple[int, float, int]]],
+                       waits: Sequence[int]) -> tuple[float, dict[int, int]] | None:
+    """The plan in which each job takes the step that it gains most from, where that fits: no other can be better. None: it does not."""
+    free, total, least, ways = list(waits), 0.0, 1.0, {}
+    for (room_ns, id, _), own in zip(jobs, worth):
+        if own:
+            t, net, way = own[0]
+            for other in own[1:]:
+                if other[1] > net:
+                    t, net, way = other
+            end_ns = free[0] + t
+            if end_ns > room_ns:
+                return None
+            free[0] = end_ns
+            if len(free) > 1:
+                free.sort()
+            total += net
+            least = net if net < least else least
+            ways[id] = way
+    return (total, ways) if least > 1e-9 * total else None  # gains lost in rounding: let the programme decide
 
 
 POLICY = DepthDP

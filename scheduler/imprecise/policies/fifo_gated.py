@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class FifoGated(Policy):
-    """Rule: of the jobs whose next stage still fits, the one released first. O(n) a decision."""
+    """Rule: of the jobs whose next stage still fits, the one released first.
+
+    The gate is the engine's slack test. O(n) a decision.
+    """
 
     name = "fifo-gated"
 

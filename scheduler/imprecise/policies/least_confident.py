@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class LeastConfident(Policy):
-    """Rule: of the jobs whose next stage still fits, the one with the lowest confidence (uncertainty sampling). O(n)."""
+    """Rule: of the jobs whose next stage still fits, the one with the lowest confidence.
+
+    Uncertainty sampling (Lewis and Gale, SIGIR 1994), here for computing instead of labelling. O(n) a decision.
+    """
 
     name = "least-confident"
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class MandatoryOnly(Policy):
-    """Rule: publish as soon as the mandatory part is done. The floor of utility, and the ceiling of speed. O(1)."""
+    """Rule: publish as soon as the mandatory part is done.
+
+    The floor of utility, and the ceiling of speed. O(1) a decision.
+    """
 
     name = "mandatory-only"
 

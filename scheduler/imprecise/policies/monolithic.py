@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 class Monolithic(Policy):
-    """Rule: all stages count as mandatory, earliest deadline first (Liu and Layland 1973); no answer before the last stage.
+    """Rule: all stages count as mandatory, earliest deadline first; no answer before the last stage.
 
-    With `gate=1` (the default) a frame that is expected to end after its deadline is dropped before it wastes time, which is
-    kinder than the queues found in practice: plain EDF (`gate=0`) collapses under overload, since it works on what is nearly
-    late. Nothing is guaranteed unless the full load is admitted. O(log n) a decision.
+    EDF (Liu and Layland, Journal of the ACM 20(1), 1973), not interrupted. With `gate=1` (the default) a frame that is expected to
+    end after its deadline is dropped before it wastes time, which is kinder than the queues found in practice: plain EDF
+    (`gate=0`) collapses under overload, since it works on what is nearly late. Nothing is guaranteed unless the full load is
+    admitted. O(log n) a decision.
     """
 
     name = "monolithic"

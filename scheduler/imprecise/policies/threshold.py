@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Threshold(Policy):
-    """Rule: refine while confidence < theta, earliest deadline first; publish the rest at once. O(n) a decision.
+    """Rule: refine while confidence < theta, earliest deadline first; publish the rest at once.
 
-    The rule of early-exit networks (Teerapittayanon et al., BranchyNet, 2016). `theta` is tuned on validation data for the load
-    at hand (`imprecise.tuning`); tuned so, it is a strong rival.
+    The rule of early-exit networks (Teerapittayanon et al., BranchyNet, ICPR 2016). `theta` is tuned on validation data for the
+    load at hand (`imprecise.tuning`); tuned so, it is a strong rival. O(n) a decision.
     """
 
     name = "threshold"

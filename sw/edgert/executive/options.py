@@ -107,13 +107,14 @@ def like(given: Options, path: Path) -> Options:
 
 
 def policy_name(spec: str) -> str:
-    """The policy's full name with its parameters, checked. Raises UsageError, with the nearest name for an unknown one."""
+    """The policy's full name with its parameters, a file by its absolute path, checked. Raises UsageError for what cannot be made."""
     try:
-        policies.make(spec)
+        policy = policies.make(spec)
     except ValueError as error:
-        raise UsageError(str(error), "edgert run --help lists them") from None
-    name, colon, rest = spec.partition(":")
-    return (policies.DEFAULT if name == "default" else name) + colon + rest
+        raise UsageError(str(error), "`edgert policies` lists them") from None
+    if policy.needs_oracle:
+        raise UsageError(f"--policy {spec} knows the future, which only a simulation does", "use it with `edgert simulate`")
+    return policies.full_name(spec)
 
 
 def check_record(path: Path) -> None:

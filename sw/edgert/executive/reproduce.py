@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from imprecise import policies
+from imprecise import policies, watchdog
 from imprecise.engine import Engine
 from imprecise.model import Curve, Reward, Stage, Stream
 
@@ -17,7 +17,9 @@ def describe(streams: Sequence[Stream], resources: Mapping[str, int], policy: st
              options: Mapping[str, Any] | None = None, quantile: float = QUANTILE) -> dict[str, Any]:
     """Everything that `build` needs, as JSON values; rewards that streams share are written once.
 
-    `options` are what admission and the scenario want of the engine, as `Engine` takes them.
+    `options` are what admission and the scenario want of the engine, as `Engine` takes them. A policy that is a file of the user's
+    is named by its path and sha256: its text is not kept, as a record must not bring code along. Raises ValueError where that
+    file cannot be read.
     """
     given = dict(options or {})
     rewards: list[Reward] = []
@@ -29,19 +31,29 @@ def describe(streams: Sequence[Stream], resources: Mapping[str, int], policy: st
         entries.append({"name": stream.name, "period_ns": stream.period_ns, "deadline_ns": stream.deadline_ns,
                         "jitter_ns": stream.jitter_ns, "weight": stream.weight, "mk": list(stream.mk),
                         "quality": stream.quality, "kind": stream.kind, "reward": rewards.index(stream.reward), "stages": stages})
-    return {"streams": entries, "rewards": [_reward_out(r) for r in rewards], "resources": dict(resources), "policy": policy,
-            "guard_ns": guard_ns, "quantile": quantile, "blocking_ns": dict(given.get("blocking_ns") or {}),
+    return {"streams": entries, "rewards": [_reward_out(r) for r in rewards], "resources": dict(resources),
+            "policy": policies.full_name(policy), "policy_sha256": policies.file_sha256(policy), "guard_ns": guard_ns,
+            "quantile": quantile, "blocking_ns": dict(given.get("blocking_ns") or {}),
             "local_ns": [[i, k, ns] for (i, k), ns in (given.get("local_ns") or {}).items()],
             "yields": {name: list(others) for name, others in (given.get("yields") or {}).items()},
             "priorities": list(given.get("priorities") or ()), "preemptive": sorted(given.get("preemptive") or ())}
 
 
-def build(description: Mapping[str, Any]) -> Engine:
-    """A new engine. Raises ValueError, KeyError or TypeError for a description that `describe` did not write."""
+def build(description: Mapping[str, Any], limit_ns: int = 0) -> Engine:
+    """A new engine, its policy watched where it is the user's own: `limit_ns` a question (0: what a live run can bear).
+
+    Raises ValueError, KeyError or TypeError for a description that `describe` did not write, and for a policy file that is gone or
+    has changed since.
+    """
+    spec, known = description["policy"], description.get("policy_sha256", "")
+    found = policies.file_sha256(spec)
+    if found != known:
+        raise ValueError(f"policy {spec!r} has changed since: its file has the sha256 {found[:12]}, the run's had {known[:12] or 'none'}")
+    policy = watchdog.guard(policies.make(spec), limit_ns or watchdog.live_limit_ns(description["guard_ns"]))
     rewards = [_reward_in(entry) for entry in description["rewards"]]
-    streams = [Stream(e["name"], e["period_ns"], e["deadline_ns"], tuple(Stage(**{**s, "units": tuple(s.get("units", ()))}) for s in e["stages"]),
-                      e["jitter_ns"], e["weight"], rewards[e["reward"]], *_wishes(e)) for e in description["streams"]]
-    return Engine(streams, description["resources"], policies.make(description["policy"]), description["guard_ns"],
+    streams = [Stream(e["name"], e["period_ns"], e["deadline_ns"], tuple(map(_stage_in, e["stages"])), e["jitter_ns"], e["weight"],
+                      rewards[e["reward"]], *_wishes(e)) for e in description["streams"]]
+    return Engine(streams, description["resources"], policy, description["guard_ns"],
                   description["blocking_ns"], description["quantile"], {(i, k): ns for i, k, ns in description["local_ns"]},
                   description["yields"], description.get("priorities"), description.get("preemptive", ()))
 
@@ -50,6 +62,10 @@ def _wishes(entry: Mapping[str, Any]) -> tuple[tuple[int, int], float, str]:
     """(m, k), quality and kind, which older records lack."""
     m, k = entry.get("mk", (0, 0))
     return (m, k), entry.get("quality", 0.0), entry.get("kind", "milestone")
+
+
+def _stage_in(entry: Mapping[str, Any]) -> Stage:
+    return Stage(**{**entry, "units": tuple(entry.get("units", ()))})
 
 
 def _curve_out(curve: Curve) -> dict[str, list[float]]:
