@@ -22,6 +22,7 @@ test: $(TEST_ENV)/ready
 	$(TEST_ENV)/bin/python -m pytest --no-skips
 
 test-sim: $(TEST_ENV)/ready
+	$(TEST_ENV)/bin/python $(PIP) -e '.[oracle]'
 	$(TEST_ENV)/bin/python -m pytest --no-skips -m slow tests/unit tests/sim
 
 test-models: $(MODELS_ENV)/ready
