@@ -27,9 +27,11 @@ from .question import Question, longest_ns
 from .recheck import recheck
 from .units import format_ns
 from .verdicts import UNLIMITED_NS, Arrival, Certificate, CounterExample, NotProven, Task, Verdict
+from .weakly_hard import most_misses, weakly_hard
 
 __all__ = ["Arrival", "Assumption", "Certificate", "CounterExample", "NotProven", "Question", "RunAdmission", "Task", "Verdict",
-           "admit", "admit_run", "answer", "is_admitted", "least_deadline", "longest_optional_stage", "recheck", "response_times"]
+           "admit", "admit_run", "answer", "is_admitted", "least_deadline", "longest_optional_stage", "most_misses", "recheck",
+           "response_times", "weakly_hard"]
 
 CERTIFICATE, COUNTER_EXAMPLE, NOT_PROVEN = "certificate", "counter-example", "not proven"
 
@@ -58,7 +60,8 @@ class Assumption(NamedTuple):
 @dataclass(frozen=True)
 class RunAdmission:
     """What admission says of a run. `answer` is "certificate", "counter-example" or "not proven"; `text` the statement or the
-    reason, in one line. The rest goes to the engine (`engine_options`) and into the record (`to_dict`). Times in ns."""
+    reason, in one line. The rest goes to the engine (`engine_options`) and into the record (`to_dict`). `resource` is where a
+    counter-example is. Times in ns."""
 
     answer: str
     text: str
@@ -71,6 +74,7 @@ class RunAdmission:
     preemptive: tuple[str, ...] = ()
     least_deadline_ns: int | None = None
     notes: tuple[str, ...] = ()
+    resource: str = ""
 
     @property
     def admitted(self) -> bool:
@@ -370,18 +374,18 @@ def _refusal(question: _Set, answer: _Answer | str) -> RunAdmission:
     counter = None if isinstance(answer, str) else answer[1]
     assert counter is None or isinstance(counter, CounterExample)
     if counter is None:
-        kind, text = NOT_PROVEN, str(answer)
+        kind, text, resource = NOT_PROVEN, str(answer), ""
     else:
         kind = COUNTER_EXAMPLE
         resource = next(iter(answer[2]))
         due = f"up to {format_ns(counter.demand_ns + counter.block_ns)} of mandatory work must be done within "
         text = f"{resource}: {due}{format_ns(counter.t_ns)} of its arrival"
     least = _least_common_deadline(question)
-    if least is None:
+    if any(load > question.units[name] for name, load in _loads(question).items()):
         text += "; no deadline would do: fewer streams, longer periods or shorter stages"
-    else:
+    elif least is not None:
         text += f"; the least deadline that would be admitted for all streams is {format_ns(least)} ({least} ns)"
-    return RunAdmission(kind, text, counter_example=counter, least_deadline_ns=least)
+    return RunAdmission(kind, text, counter_example=counter, least_deadline_ns=least, resource=resource)
 
 
 def loads(asked: Question) -> dict[str, Fraction]:

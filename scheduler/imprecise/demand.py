@@ -42,7 +42,7 @@ from .verdicts import (
     pattern,
 )
 
-__all__ = ["Task", "admit", "least_deadline", "longest_optional_stage"]
+__all__ = ["Arrival", "Certificate", "CounterExample", "NotProven", "Task", "Verdict", "admit", "least_deadline", "longest_optional_stage"]
 
 def admit(tasks: Sequence[Sequence[int]], resource: str = "np-edf", units: int = 1, blocking_ns: int = 0,
           max_steps: int = MAX_STEPS) -> Verdict:
@@ -137,7 +137,7 @@ def _admit_demand(tasks: tuple[Task, ...], resource: str, blocking_ns: int, max_
         horizon_ns, horizon = _horizon(tasks, blocking_ns, load, whole)
     last = max(horizon_ns, *firsts)
     if last > LARGEST_NS:
-        return NotProven(f"the load is {load / whole:.9g}: too close to 1 for a bounded analysis")
+        return NotProven(f"the load is {load / whole:.9g}: there are demand steps to look at up to {last} ns, too far ahead")
     tightest: tuple[int, int, int] | None = None
     for t, demand, block in _steps(tasks, resource, blocking_ns, last, max_steps):
         slack = t - demand - block
@@ -174,26 +174,27 @@ def _horizon(tasks: tuple[Task, ...], blocking_ns: int, load: int, whole: int) -
 def _steps(tasks: tuple[Task, ...], resource: str, blocking_ns: int, last: int,
            budget: int) -> Iterator[tuple[Any, Any, Any]]:
     """Demand steps in order, with dbf and blocking, as int64 arrays of some 10,000, up to `last` or about `budget` steps."""
-    first = np.array([t.deadline_ns - t.jitter_ns for t in tasks], dtype=np.int64)
-    period = np.array([min(t.period_ns, 2 * LARGEST_NS) for t in tasks], dtype=np.int64)
-    cost = np.array([t.cost_ns for t in tasks], dtype=np.int64)
-    order = np.argsort(first, kind="stable")
-    pieces = np.array([(tasks[i].piece_ns or tasks[i].cost_ns) - 1 for i in order] + [0], dtype=np.int64)
-    behind = np.maximum.accumulate(pieces[::-1])[::-1] if resource == "np-edf" else np.zeros_like(pieces)
-    width = max(int(period.min()), int(10_000 / float((1 / period).sum())))
-    start, seen = int(first.min()) - 1, 0
-    while start < last and seen < budget:
-        end = min(last, start + width)
-        low = np.maximum(0, -((first - start - 1) // period))  # the first k with first + k period > start
-        high = (end - first) // period  # the last with <= end
-        t = np.unique(np.concatenate([first[i] + period[i] * np.arange(low[i], high[i] + 1) for i in range(len(tasks))]))
+    upcoming = [t.deadline_ns - t.jitter_ns for t in tasks]  # the next step of each
+    behind = sorted(zip(upcoming, ((t.piece_ns or t.cost_ns) - 1 if resource == "np-edf" else 0 for t in tasks)))
+    firsts = np.array([first for first, _ in behind])
+    blocks = np.array([max([blocking_ns, *(piece for _, piece in behind[k:])]) for k in range(len(behind) + 1)])
+    costs = np.array([t.cost_ns for t in tasks])
+    width = max(min(t.period_ns for t in tasks), int(10_000 / sum(1 / t.period_ns for t in tasks)))
+    end, seen, so_far = min(upcoming) - 1, 0, 0
+    while end < last and seen < budget:
+        end = min(last, end + width)
+        counts = [max(0, (end - at) // task.period_ns + 1) for at, task in zip(upcoming, tasks)]
+        due = np.concatenate([at + task.period_ns * np.arange(n) if n > 1 else np.array([at] * n, dtype=np.int64)
+                              for at, n, task in zip(upcoming, counts, tasks)])
+        order = due.argsort(kind="stable")
+        t, demand = due[order], so_far + costs.repeat(counts)[order].cumsum()
         if t.size:
-            demand = np.zeros_like(t)
-            for i in range(len(tasks)):
-                demand += np.maximum(0, (t - first[i]) // period[i] + 1) * cost[i]
-            yield t, demand, np.maximum(blocking_ns, behind[np.searchsorted(first[order], t, side="right")])
+            alone = np.append(t[1:] != t[:-1], True)  # of steps at once the last has all their demand
+            t, demand = t[alone], demand[alone]
+            yield t, demand, blocks[firsts.searchsorted(t, side="right")]
+            so_far = int(demand[-1])
+        upcoming = [at + n * task.period_ns for at, n, task in zip(upcoming, counts, tasks)]
         seen += int(t.size)
-        start = end
 
 
 def _refuse(tasks: tuple[Task, ...], t: int, demand: int, block: int, resource: str) -> CounterExample | NotProven:
