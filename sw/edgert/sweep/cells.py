@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from imprecise.admission import admit_run
+from imprecise.admission import answer
 from imprecise.policies import make
+from imprecise.question import of_scenario
 from imprecise.scenario import Scenario
 from imprecise.simulator import simulate as run
 from imprecise.tuning import GRID, tune_threshold
@@ -63,7 +64,7 @@ class _Same:
 @lru_cache(maxsize=8)
 def _engine_options(same: _Same) -> dict[str, Any]:
     world = same.world
-    admission = admit_run(world.streams, world.resources, world.guard_ns, 0, False, False)
+    admission = answer(of_scenario(world))
     options = admission.engine_options() if admission.admitted else {}
     limits = dict(options.get("blocking_ns", {}))
     options["blocking_ns"] = {**limits, **{name: min(ns, limits.get(name, ns)) for name, ns in world.blocking_ns.items()}}

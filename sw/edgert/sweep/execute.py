@@ -181,6 +181,19 @@ def _here(cells: Sequence[_Work]) -> Generator[_Done, None, None]:
         yield compute_one(work)
 
 
+@contextlib.contextmanager
+def _children_without_ctrl_c() -> Iterator[None]:
+    """Processes begun here do not hear Ctrl-C, which goes to all of a terminal's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 _Backend = tuple[str, Mapping[str, Any]]
 
 
@@ -226,7 +239,9 @@ def _dask(jobs: int) -> Iterator[_Backend]:
         if dask.config.get("scheduler-address", None):
             client = stack.enter_context(Client())
         else:
-            cluster = stack.enter_context(LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=40))
+            with _children_without_ctrl_c():
+                cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=40)
+            stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster))
         yield "dask", {"client": client}
 

@@ -133,11 +133,14 @@ def _imported(node: ast.AST, package: str) -> list[str]:
 
 
 def code_of_policy(policy: Any) -> str:
-    """The hash of the code of a policy object: of its module and what it imports of ours, or of its file where it is a user's."""
+    """The hash of the code of a policy object: of its module and what it imports of ours, or of its file where it is not ours.
+
+    Raises ValueError where that file cannot be read.
+    """
     module = type(policy).__module__
     if module.partition(".")[0] in OURS:
         return code_of(module)
     try:
-        return hashlib.sha256(Path(str(inspect.getsourcefile(type(policy)))).read_bytes()).hexdigest()
+        return hashlib.sha256(Path(inspect.getfile(type(policy))).read_bytes()).hexdigest()
     except (OSError, TypeError):
-        raise ValueError(f"policy {policy.name!r}: its source cannot be read, so results cannot be told apart") from None
+        raise ValueError(f"policy {policy.name!r}: its source cannot be read, so its results could not be told from others") from None

@@ -39,7 +39,6 @@ import numpy as np
 from imprecise import generators, policies, scenario
 from imprecise.admission import Certificate, Task, admit
 from imprecise.engine import Engine
-from imprecise.policies.base import Policy
 from imprecise.scenario import Scenario, ScenarioError
 from imprecise.simulation import Simulation, StreamTotals
 from imprecise.tables import MAX_NS, Table, nearest, read_toml
@@ -130,7 +129,7 @@ class _Reader:
             raise top.error("scenario", "it beside scenarios", "one or the other")
         named = [("scenario", top.text("scenario"))] if "scenario" in top.data else [("scenarios", s) for s in self._texts("scenarios", [])]
         specs = list(dict.fromkeys(self._texts("policies")))
-        made = {spec: self._policy(spec) for spec in specs}
+        code = {spec: self._policy(spec) for spec in specs}
         loads = self._loads()
         seeds = self._seeds()
         frames = top.integer("frames", 1, 10**8, 5000)
@@ -157,11 +156,11 @@ class _Reader:
             made_of = {seed: self._make(world, load, chosen, seed, validation) for seed in shown}
             theta_of = {seed: self._tune(made_of[seed], tuning) for seed in shown} if any(TUNED in spec for spec in specs) else {}
             for spec in specs:
-                name, local, code = _portable(spec, made[spec])
+                name, local = _portable(spec)
                 for seed in seeds:
                     which = seed if world.seeded else seeds[0]
                     needs = {"theta": theta_of[which]} if TUNED in spec else {}
-                    cell = Cell("edgert.sweep.cells:simulate", {"policy": name, "policy_code": code, "seed": seed, **common},
+                    cell = Cell("edgert.sweep.cells:simulate", {"policy": name, "policy_code": code[spec], "seed": seed, **common},
                                 {"scenario": made_of[which]}, needs, local)
                     entries.append(Entry(len(settings) - 1, spec, seed, cell))
                     if len(entries) > MAX_CELLS:
@@ -176,12 +175,12 @@ class _Reader:
             raise self.top.error(key, repr(found), 'a list of texts, like ["a", "b"]')
         return found
 
-    def _policy(self, spec: str) -> Policy:
-        """A policy as named, to see that there is one; `tuned` stands for some number."""
+    def _policy(self, spec: str) -> str:
+        """The hash of a policy's code, which shows that there is one; `tuned` stands for some number."""
         if TUNED in spec and not re.fullmatch(rf"threshold:(.*,)?\s*theta{TUNED}", spec):
             raise self.top.error("policies", repr(spec), "tuned only as in 'threshold:theta=tuned'", spec)
         try:
-            return policies.make(spec.replace(TUNED, "=0.5"))
+            return code_of_policy(policies.make(spec.replace(TUNED, "=0.5")))
         except ValueError as error:
             raise self.top.blame("policies", error, spec) from None
 
@@ -331,13 +330,12 @@ class _Reader:
             raise self.top.blame("policies", error, TUNED) from None
 
 
-def _portable(spec: str, policy: Policy) -> tuple[str, dict[str, str], str]:
-    """A policy as results name it, what only this machine knows of it (where a user's file lies), and the hash of its code."""
-    name, colon, rest = spec.partition(":")
-    code = code_of_policy(policy)
-    if name.endswith(".py"):
-        return f"{Path(name).name}{colon}{rest}", {"spec": f"{Path(name).resolve()}{colon}{rest}"}, code
-    return spec, {}, code
+def _portable(spec: str) -> tuple[str, dict[str, str]]:
+    """A policy as results name it, and what only this machine knows of it: where a user's file lies."""
+    if not policies.file_sha256(spec):
+        return spec, {}
+    full = policies.full_name(spec)
+    return f"{Path(full.partition('.py')[0]).name}.py{full.partition('.py')[2]}", {"spec": full}
 
 
 def metric_names() -> list[str]:
