@@ -12,7 +12,7 @@ class SlidingQuantile:
     Until `window` values have been seen, `typical_ns` stands in for the missing ones, so one odd first value does not rule.
     """
 
-    __slots__ = ("_order", "_rank", "_sorted")
+    __slots__ = ("_order", "_rank", "_sorted", "value_ns")
 
     def __init__(self, typical_ns: int, quantile: float = 0.95, window: int = 64):
         if not 0 < quantile < 1 or window < 1:
@@ -20,6 +20,7 @@ class SlidingQuantile:
         self._order = deque([typical_ns] * window)
         self._sorted = [typical_ns] * window
         self._rank = min(window - 1, int(quantile * window))
+        self.value_ns = typical_ns  # the quantile now
 
     def add(self, duration_ns: int) -> None:
         """Take one more duration in and forget the oldest."""
@@ -27,6 +28,7 @@ class SlidingQuantile:
         del self._sorted[bisect_left(self._sorted, old)]
         insort(self._sorted, duration_ns)
         self._order.append(duration_ns)
+        self.value_ns = self._sorted[self._rank]
 
     def doubt(self) -> None:
         """Let the median stand in for the largest value, as if that had been chance."""
@@ -34,13 +36,9 @@ class SlidingQuantile:
         self._order.append(self.median_ns)
         del self._sorted[-1]
         insort(self._sorted, self._order[-1])
+        self.value_ns = self._sorted[self._rank]
 
     @property
     def median_ns(self) -> int:
         """The median of the window."""
         return self._sorted[len(self._sorted) // 2]
-
-    @property
-    def value_ns(self) -> int:
-        """The quantile now."""
-        return self._sorted[self._rank]

@@ -189,11 +189,11 @@ class Action(NamedTuple):
 class Job:
     """One frame's inference in progress. Policies read it and never write it.
 
-    `done` counts its stages done; `next` is the index of the stage that runs, or would run next; `options` are the indices of all
+    `done` counts its stages done; `next` is the index of `next_stage`, which runs or would run next; `options` are the indices of all
     optional stages that may run next (several in a `sieve` or `version` stream). `depth` is that of the answer so far, -1: none yet.
     """
 
-    __slots__ = ("_gains", "_gains_of", "closed", "confidence", "deadline_ns", "depth", "done", "frame", "id", "needed", "next", "options",
+    __slots__ = ("_gains", "_gains_of", "closed", "confidence", "deadline_ns", "depth", "done", "frame", "id", "needed", "next", "next_stage", "options",
                  "publish_ns", "release_ns", "required", "running", "spent_ns", "stream", "stream_index")
 
     def __init__(self, id: int, stream_index: int, stream: Stream, frame: int, release_ns: int, guard_ns: int, required: tuple[int, ...]):
@@ -208,6 +208,7 @@ class Job:
         self.needed = len(required)
         self.done = 0
         self.next = required[0] if required else 0
+        self.next_stage = stream.stages[self.next]
         self.options: tuple[int, ...] = ()
         self.depth = -1
         self.confidence = 0.0
@@ -219,10 +220,10 @@ class Job:
         if not required:
             self._answered()
 
-    @property
-    def next_stage(self) -> Stage:
-        """The stage that would run next."""
-        return self.stream.stages[self.next]
+    def choose(self, index: int) -> None:
+        """The stage of this index is the one that runs, or would run next."""
+        self.next = index
+        self.next_stage = self.stream.stages[index]
 
     def finish(self) -> None:
         """The stage `next` is done."""
@@ -230,7 +231,7 @@ class Job:
         self.done += 1
         self.spent_ns = 0
         if self.done < self.needed:
-            self.next = self.required[self.done]
+            self.choose(self.required[self.done])
         elif self.done == self.needed:
             self._answered()
         elif kind == "milestone":
@@ -254,13 +255,14 @@ class Job:
             self.depth = stream.deepest
             return
         self.depth = 0
-        last = len(stream.stages)
-        self._offer(tuple(range(stream.mandatory, min(stream.mandatory + 1, last) if stream.kind == "milestone" else last)))
+        first, last = stream.mandatory, len(stream.stages)
+        if first < last:
+            self._offer((first,) if stream.kind == "milestone" else tuple(range(first, last)))
 
     def _offer(self, options: tuple[int, ...]) -> None:
         self.options = options
         if options:
-            self.next = options[0]
+            self.choose(options[0])
 
     def ways(self) -> list[tuple[tuple[int, ...], int]]:
         """How it may go on: (stages to run in turn, the depth they lead to). Milestones: as far as each; a version: that one; a

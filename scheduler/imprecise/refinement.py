@@ -43,7 +43,7 @@ class Refinement:
             return None
         ready, final = [], []
         for job in waiting.values():
-            fit = self._fit(job, job.next)
+            fit = self._fit(job, job.next_stage)
             if len(job.options) > 1 and not job.spent_ns and (fit != READY or job.stream.kind == "version"):
                 fit = self._another(job, fit)
             if fit == READY:
@@ -56,15 +56,16 @@ class Refinement:
         found = engine.guest.pick(ready, engine) if ready else None
         if found is None:
             return None
-        job, job.next = found
+        job, index = found
+        job.choose(index)
         del waiting[job.id]
         return job
 
-    def _fit(self, job: Job, index: int) -> int:
+    def _fit(self, job: Job, stage: Stage) -> int:
         """Whether an optional stage of a job may start now: READY, BLOCKED for now, or TOO_LATE."""
-        stage = job.stream.stages[index]
-        need_ns = self._engine.need_ns(job, stage)
-        if self._engine.now_ns + need_ns > job.publish_ns:
+        engine = self._engine
+        need_ns = engine.need_ns(job, stage) if job.spent_ns else engine.estimates[stage.name].value_ns
+        if engine.now_ns + need_ns > job.publish_ns:
             return TOO_LATE
         limit_ns = self._limit_ns[stage.resource]
         fits = max(need_ns, stage.wcet_ns) <= limit_ns and (not stage.units or self._engine.resources.has_room(stage))
@@ -72,12 +73,12 @@ class Refinement:
 
     def _another(self, job: Job, fit: int) -> int:
         """Of a sieve's steps the next that fits, of versions the one with most gain, becomes the job's next stage."""
-        fits = [(self._fit(job, index), index) for index in job.options]
+        fits = [(self._fit(job, job.stream.stages[index]), index) for index in job.options]
         ready = [index for found, index in fits if found == READY]
         if not ready:
             return max(fit, *(found for found, _ in fits))
         gains = {stages: gain for (stages, _), gain in zip(job.ways(), job.gains())}
-        job.next = ready[0] if job.stream.kind == "sieve" else max(ready, key=lambda index: (gains[index,], -index))
+        job.choose(ready[0] if job.stream.kind == "sieve" else max(ready, key=lambda index: (gains[index,], -index)))
         return READY
 
     def doubt(self, job: Job, stages: Sequence[Stage]) -> None:

@@ -49,7 +49,7 @@ def simulate(scenario: Scenario, policy: Policy | str, seed: int = 0, frames: in
     engine = Engine(scenario.streams, scenario.resources, policy, scenario.guard_ns, **settings)
     run = _Run(scenario, engine, seed, frames, rows, log, progress)
     run.inject([*scenario.conditions.resource_faults, *faults])
-    if hasattr(policy, "oracle"):
+    if policy.needs_oracle:
         policy.oracle = run.truth
     run.loop()
     totals = [world.totals(stream) for world, stream in zip(run.worlds, scenario.streams)]
