@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from math import lcm
 
 import numpy as np
 
@@ -113,6 +114,20 @@ def replay(tasks: Sequence[Sequence[int]], arrivals: Sequence[tuple[int, int, in
                 late.append(running[2])
             running = None
     return late
+
+
+def most_late(tasks: Sequence[Sequence[int]], k: int, resource: str) -> list[int]:
+    """For each periodic task (C, T, D) the most late jobs in any k consecutive, over all offsets, with each job at its full cost."""
+    around = lcm(*(t[1] for t in tasks))
+    worst = [0] * len(tasks)
+    for offsets in product(*(range(t[1] if i else 1) for i, t in enumerate(tasks))):  # the first one's is 0
+        end = 3 * around + max(offsets) + k * max(t[1] for t in tasks)
+        jobs = [(i, r, r) for i, (t, o) in enumerate(zip(tasks, offsets, strict=True)) for r in range(o, end, t[1])]
+        late = set(replay([(*t, 0) for t in tasks], jobs, resource))
+        for i in range(len(tasks)):
+            mine = [n in late for n, job in enumerate(jobs) if job[0] == i]
+            worst[i] = max(worst[i], *(sum(mine[n:n + k]) for n in range(len(mine) - k + 1)))
+    return worst
 
 
 def search(sets: np.ndarray, resource: str, memory: int = 100_000_000) -> tuple[np.ndarray, np.ndarray]:
