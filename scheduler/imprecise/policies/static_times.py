@@ -35,14 +35,13 @@ class StaticTimes(Policy):
         if job.depth == 0 and len(mean) == len(job.gains()):
             self._seen[job.stream_index] = n + 1, [m + (g - m) / (n + 1) for m, g in zip(mean, job.gains())], ways
             if not n & (n + 1):
-                used, streams = 0.0, {}
+                used, streams, resource = 0.0, {}, job.next_stage.resource
                 for index, (_, mean, ways) in self._seen.items():
                     stream, times = engine.streams[index], [engine.estimate_ns(stage) for stage in engine.streams[index].stages]
                     period_ns = stream.period_ns or stream.deadline_ns
-                    same = [s.mandatory and s.resource == job.next_stage.resource for s in stream.stages]
-                    used += sum(t for t, mandatory in zip(times, same) if mandatory) / period_ns
+                    used += sum(t for t, s in zip(times, stream.stages) if s.mandatory and s.resource == resource) / period_ns
                     streams[index] = Depths(period_ns, [(sum(times[i] for i in way), gain, d) for (way, d), gain in zip(ways, mean)])
-                self.plan = static_optimum(streams, engine.units[job.next_stage.resource] - used)
+                self.plan = static_optimum(streams, engine.units[resource] - used)
         return self._towards(job) >= 0
 
     def _towards(self, job: Job) -> int:
@@ -52,9 +51,9 @@ class StaticTimes(Policy):
         return next((stages[0] for stages, reached in job.ways() if reached == target), -1)
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Choice:
-        """The earliest deadline."""
-        job = min(ready, key=lambda job: (job.deadline_ns, job.id))
-        return job, self._towards(job)
+        """The earliest deadline of those that are not yet as deep as planned (plans change while jobs wait)."""
+        *_, index, job = min([(j.deadline_ns, j.id, at, j) for j in ready if (at := self._towards(j)) >= 0], default=(-1, None))
+        return job and (job, index)
 
 
 POLICY = StaticTimes
