@@ -6,7 +6,8 @@ an effective number of frames in.
 
 from __future__ import annotations
 
-from math import ceil, exp, expm1, inf, lgamma, log, log1p, sqrt
+from functools import lru_cache
+from math import ceil, exp, expm1, inf, lgamma, log, log1p, pi, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -27,23 +28,46 @@ def _check(confidence: float) -> None:
 
 
 def betainc(a: float, b: float, x: float) -> float:
-    """Regularised incomplete beta function I_x(a, b), a, b > 0, to about 1e-9 (better for a, b below 10,000).
+    """Regularised incomplete beta function I_x(a, b), a, b > 0, to about 1e-12 (1e-9 where a or b nears 1e8).
 
-    Continued fraction of DLMF 8.17.22 by Lentz's method (Numerical Recipes 6.4), on the side where it converges fast.
+    Continued fraction of DLMF 8.17.22 by Lentz's method (Numerical Recipes 6.4), on the side where it converges fast. Raises
+    ValueError unless a and b are positive.
     """
-    if a <= 0 or b <= 0:
+    if not (a > 0 and b > 0):
         raise ValueError(f"betainc needs a, b > 0; found {a}, {b}")
     if x <= 0:
         return 0.0
     if x >= 1:
         return 1.0
     if x > (a + 1) / (a + b + 2):
-        return 1.0 - _fraction(b, a, 1.0 - x)
-    return _fraction(a, b, x)
+        return 1.0 - _fraction(b, a, 1.0 - x, x)
+    return _fraction(a, b, x, 1.0 - x)
 
 
-def _fraction(a: float, b: float, x: float) -> float:
-    front = exp(a * log(x) + b * log1p(-x) - (lgamma(a) + lgamma(b) - lgamma(a + b))) / a
+def _stirling(z: float) -> float:
+    """What Stirling's formula lacks of lgamma(z), z >= 10 (DLMF 5.11.1)."""
+    w = 1 / (z * z)
+    return (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w / 1188)))) / z
+
+
+def _log_kernel(a: float, b: float, x: float, y: float) -> float:
+    """log(x^a y^b / B(a, b)) for y = 1 - x, without the cancellation of three large lgamma (as TOMS 708 does)."""
+    if a > b:
+        return _log_kernel(b, a, y, x)
+    log_x, log_y = log(x) if x < 0.5 else log1p(-y), log(y) if y < 0.5 else log1p(-x)
+    if b < 10:
+        return a * log_x + b * log_y - (lgamma(a) + lgamma(b) - lgamma(a + b))
+    if a < 10:
+        log_beta = lgamma(a) - a * log(b) - (a + b - 0.5) * log1p(a / b) + a + _stirling(b) - _stirling(a + b)
+        return a * log_x + b * log_y - log_beta
+    off = a * y - b * x  # a - (a + b) x
+    u, v = -off / a, off / b
+    bent = a * (u - log1p(u)) + b * (v - log1p(v)) if u > -1 and v > -1 else inf
+    return 0.5 * log(a * b / (2 * pi * (a + b))) - bent + _stirling(a + b) - _stirling(a) - _stirling(b)
+
+
+def _fraction(a: float, b: float, x: float, y: float) -> float:
+    front = exp(_log_kernel(a, b, x, y)) / a
     tiny = 1e-300
     c, d = 1.0, 1.0 - (a + b) * x / (a + 1)
     d = 1.0 / (d if abs(d) > tiny else tiny)
@@ -56,37 +80,63 @@ def _fraction(a: float, b: float, x: float) -> float:
             c = 1.0 + top / c
             c = c if abs(c) > tiny else tiny
             result *= c * d
-        if abs(c * d - 1.0) < 1e-14:
+        if abs(c * d - 1.0) < 1e-15:
             break
     return min(1.0, max(0.0, front * result))
 
 
 def beta_quantile(q: float, a: float, b: float) -> float:
-    """The x with I_x(a, b) = q, by bisection (to a relative 1e-12 also near 0)."""
-    low, high = 0.0, 1.0
-    for _ in range(200):
-        middle = 0.5 * (low + high)
-        if betainc(a, b, middle) < q:
-            low = middle
+    """The x with I_x(a, b) = q, to a relative 1e-11 also near 0.
+
+    Newton's method within a shrinking bracket, bisected (in the logarithm, near 0) where a step leaves it. Raises ValueError
+    unless 0 <= q <= 1.
+    """
+    if not 0 <= q <= 1:
+        raise ValueError(f"a quantile's level lies between 0 and 1; found {q}")
+    if q in (0.0, 1.0):
+        return float(q)
+    q, a, b = float(q), float(a), float(b)
+    low, high, x = 0.0, 1.0, a / (a + b)
+    for _ in range(400):
+        miss = betainc(a, b, x) - q
+        if miss < 0:
+            low = x
         else:
-            high = middle
-        if high - low <= 1e-13 * high:
+            high = x
+        if high - low <= 1e-15 * high or not miss:
             break
-    return 0.5 * (low + high)
+        slope = exp(_log_kernel(a, b, x, 1 - x)) / (x * (1 - x)) if 0 < x < 1 else 0.0
+        step = x - miss / slope if slope > 1e-290 else -1.0
+        if low < step < high:
+            if abs(step - x) <= 1e-13 * x:
+                return step
+        else:
+            step = sqrt(low * high) if low > 0 else high * 1e-3 if high < 1e-2 else 0.5 * (low + high)
+        x = step
+        if x < 1e-290:
+            break
+    return x
 
 
+@lru_cache(maxsize=4096)
 def t_quantile(q: float, df: float) -> float:
-    """Quantile of Student's t with `df` > 0 degrees of freedom (infinite: the normal's)."""
-    if df == inf:
-        return NormalDist().inv_cdf(q)
+    """Quantile of Student's t with `df` > 0 degrees of freedom (infinite: the normal's).
+
+    Raises ValueError unless 0 < q < 1 and df > 0.
+    """
+    if not (0 < q < 1 and df > 0):
+        raise ValueError(f"a quantile of Student's t needs 0 < q < 1 and df > 0; found {q}, {df}")
     if q < 0.5:
         return -t_quantile(1 - q, df)
+    z = NormalDist().inv_cdf(q)
+    if df > 1e7:  # Cornish and Fisher's first term; the next is below 1e-13
+        return z + (z**3 + z) / (4 * df)
     x = beta_quantile(2 * (1 - q), df / 2, 0.5)
-    return sqrt(df * (1 - x) / x)
+    return sqrt(df * (1 - x) / x) if x < 0.9 else sqrt(df * beta_quantile(2 * q - 1, 0.5, df / 2) / x)
 
 
 def binomial_cdf(k: int, n: int, p: float) -> float:
-    """P(at most k successes of n), success having probability p."""
+    """P(at most k of n independent trials succeed), each with probability p: I_{1-p}(n - k, k + 1) (DLMF 8.17.5)."""
     if k < 0:
         return 0.0
     if k >= n:

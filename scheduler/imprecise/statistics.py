@@ -4,6 +4,10 @@ Frames of one run are not independent: misses come in bursts, and two policies s
 **block**: consecutive frames, across all streams (give the values in order of release, or an array [time slot, stream]).
 A block is taken longer than the bursts; then blocks are nearly independent. Where misses are few or none an exact binomial
 bound on blocks speaks, because a bootstrap of zeros says [0, 0].
+
+How often these intervals hold the truth is measured by `tests/bench/coverage.py`. No interval can know bursts that its run did
+not show: below about five bursts a run the miss ratio's is wide, and without a miss it holds for bursts of up to a block's
+length, on average.
 """
 
 from __future__ import annotations
@@ -25,13 +29,16 @@ from .binomial import (
     wilson,
     zero_miss_bound,
 )
+from .multiple import holm, replications_interval, sign_flip
 
 __all__ = ["Difference", "EarlyStopping", "Interval", "block_bootstrap", "block_length", "clopper_pearson", "early_stopping",
-           "equivalence", "frames_needed", "mcnemar", "miss_ratio_interval", "miss_runs", "mk_violations",
-           "paired_difference", "quantile_interval", "regret", "wilson", "zero_miss_bound"]
+           "equivalence", "frames_needed", "holm", "mcnemar", "mean_interval", "miss_ratio_interval", "miss_runs",
+           "mk_frontier", "mk_violations", "paired_difference", "quantile_interval", "regret", "replications_interval",
+           "sign_flip", "wilson", "zero_miss_bound"]
 
 Array = NDArray[Any]
 Seed = int | np.random.Generator
+CHUNK = 1 << 20  # numbers drawn at once by a bootstrap
 
 
 class Difference(NamedTuple):
@@ -95,10 +102,23 @@ def block_length(values: Any) -> int:
     return int(min(most, max(1, ceil((2 * g * g / d) ** (1 / 3) * n ** (1 / 3)))))
 
 
-def _default_block(x: Array) -> int:
+def _bootstrap_block(x: Array) -> int:
     """Three times `block_length` (what a variance between blocks lacks falls as 1 / length), at least ten blocks if 20 slots."""
     length = block_length(x)
     return length if x.max() == x.min() else min(max(1, x.size // 10), 3 * length)
+
+
+def _blocks(x: Array, block: int | None) -> list[int]:
+    """The block lengths that an interval looks at: the given one; or three times `block_length`, at least five blocks if 20 slots,
+    and a twentieth of the run, in case noise hides a slow change.
+    """
+    n = x.size
+    if block is not None:
+        if not 1 <= block <= n:
+            raise ValueError(f"a block has 1 to {n} slots; found {block}")
+        return [block]
+    length = min(3 * block_length(x), max(1, n // 5)) if n >= 20 else 1
+    return [length, n // 20] if n // 20 > length else [length]
 
 
 def _block_means(x: Array, block: int) -> Array:
@@ -108,11 +128,72 @@ def _block_means(x: Array, block: int) -> Array:
     return means
 
 
+class _Spread(NamedTuple):
+    """What blocks of one length say of the mean of a series: its variance, skewness, and what its variance is worth."""
+
+    block: int
+    variance: float
+    skewness: float
+    freedom: float
+
+
+def _spread(x: Array, block: int) -> _Spread:
+    """Var(mean) between overlapping circular blocks; they know it as well as 1.5 n / block apart ones (Kuensch, 1989)."""
+    blocks = x.size / block
+    if blocks < 2:
+        return _Spread(block, inf, 0.0, 1.0)
+    off = _block_means(x, block) - x.mean()
+    second = float(np.square(off).mean())
+    third = float((off * off * off).mean())
+    skewness = third / second**1.5 / sqrt(blocks) if second > 0 else 0.0
+    return _Spread(block, second / (blocks - 1), skewness, 1.5 * blocks - 1)
+
+
+def _all_equal(value: float, n: int, block: int, confidence: float, span: float) -> Interval:
+    """Where all values are equal: at most a share `zero_miss_bound` of the slots may differ, each by `span`."""
+    blocks = max(1, n // block)
+    high = zero_miss_bound(blocks, confidence) * span
+    low = value if value == 0 and span == 1 else value - high
+    return Interval(value, low, value + high, confidence, f"exact bound on {blocks} blocks of {block}")
+
+
+def mean_interval(values: Any, confidence: float = 0.95, block: int | None = None, span: float = 1.0) -> Interval:
+    """The mean of values of any unit, with an interval that holds for bursts and for skewed values.
+
+    `values`: [frames] in time order, or [slots, streams]. The interval spans three: Student's t on the variance between blocks;
+    the same with Hall's correction for skewness (1992, cubic transform); and t on blocks of a twentieth of the run, in case noise
+    hides a slow change. `block`: its length in slots, then the third is left out (default: three times `block_length`, at least
+    five blocks). Where all values are equal, as `block_bootstrap`. Raises ValueError for an empty series, or a block not in it.
+    """
+    x = _slots(values)
+    lengths = _blocks(x, block)
+    raw = np.asarray(values)
+    value = float(x.mean())
+    if raw.max() == raw.min():
+        return _all_equal(float(raw.flat[0]), x.size, block_length(x) if block is None else block, confidence, span)
+    low, high = value, value
+    for i, length in enumerate(lengths):
+        found = _spread(x, length)
+        t = t_quantile(0.5 + confidence / 2, found.freedom)
+        error = sqrt(found.variance)
+        ends = [-t, t] if i else [-t, t, _hall(-t, found.skewness), _hall(t, found.skewness)]
+        low, high = min(low, *(value - error * end for end in ends)), max(high, *(value - error * end for end in ends))
+    return Interval(value, low, high, confidence, f"skew-corrected t, {max(1, x.size // lengths[0])} blocks of {lengths[0]}")
+
+
+def _hall(t: float, skewness: float) -> float:
+    """The inverse of Hall's transform t + s t^2 / 3 + s^2 t^3 / 27 + s / 6 of a studentised mean with skewness s."""
+    if abs(skewness) < 1e-6:
+        return t
+    return 3 / skewness * float(np.cbrt(1 + skewness * (t - skewness / 6)) - 1)
+
+
 def block_bootstrap(values: Any, statistic: Callable[[Array], float] | None = None, block: int | None = None,
                     confidence: float = 0.95, resamples: int = 2000, seed: Seed = 0, span: float = 1.0) -> Interval:
-    """A percentile interval from circular blocks drawn with replacement (Politis and Romano, 1992).
+    """A percentile interval of any statistic from circular blocks drawn with replacement (Politis and Romano, 1992).
 
     Its ends are moved out by t / z and sqrt(blocks / (blocks - 1)), since few blocks know their spread badly (Hesterberg, 2015).
+    For a plain mean `mean_interval` covers better where bursts are few. Memory does not grow with `resamples` times frames.
     `values`: in time order, [frames], or [slots, streams], or [slots, columns] given to `statistic` as they are (default: the
     mean of all). `block`: its length in slots (default: three times `block_length` of the slot means, so that they
     are nearly independent, and at least ten blocks where there are twenty slots). `seed`: a number or a Generator.
@@ -123,29 +204,25 @@ def block_bootstrap(values: Any, statistic: Callable[[Array], float] | None = No
     raw = np.asarray(values, dtype=np.float64)
     x = _slots(raw)
     n = x.size
-    block = min(n, _default_block(x) if block is None else block)
+    block = min(n, _bootstrap_block(x) if block is None else block)
     if block < 1 or resamples < 100:
         raise ValueError("a block has at least one frame, and a bootstrap at least 100 resamples")
     if raw.max() == raw.min():
         if statistic is not None:
             raise ValueError("all values are equal: a bootstrap of them says nothing")
-        high = zero_miss_bound(max(1, n // block), confidence) * span
-        value = float(raw.flat[0])
-        low_end = value if value == 0 and span == 1 and (raw >= 0).all() else value - high
-        return Interval(value, low_end, value + high, confidence, f"exact bound on {max(1, n // block)} blocks of {block}")
+        return _all_equal(float(raw.flat[0]), n, block, confidence, span)
     random = np.random.default_rng(seed) if isinstance(seed, int) else seed
-    count = ceil(n / block)
-    drawn = np.empty(resamples)
     if statistic is None:
-        means = _block_means(x, block)
-        for i in range(resamples):
-            drawn[i] = means[random.integers(0, n, count)].mean()
+        drawn = _means_of_resamples(_block_means(x, block), ceil(n / block), resamples, random)
         estimate = float(x.mean())
     else:
-        offsets = np.arange(block)
+        wrapped = np.concatenate((raw, raw[: block - 1]))
+        windows = np.lib.stride_tricks.sliding_window_view(wrapped, block, axis=0)  # [start, (column,) offset]
+        order = (0, 1) if raw.ndim == 1 else (0, 2, 1)
+        drawn = np.empty(resamples)
         for i in range(resamples):
-            starts = random.integers(0, n, count)
-            drawn[i] = statistic(raw[((starts[:, None] + offsets) % n).ravel()[:n]])
+            picked = windows[random.integers(0, n, ceil(n / block))].transpose(order)
+            drawn[i] = statistic(picked.reshape(-1, *raw.shape[1:])[:n])
         estimate = float(statistic(raw))
     tail = 50 * (1 - confidence)
     low, high = (float(v) for v in np.percentile(drawn, [tail, 100 - tail]))
@@ -155,7 +232,46 @@ def block_bootstrap(values: Any, statistic: Callable[[Array], float] | None = No
     return Interval(estimate, low, high, confidence, f"block bootstrap, {blocks} blocks of {block}")
 
 
+def _means_of_resamples(means: Array, count: int, resamples: int, random: np.random.Generator) -> Array:
+    """Means of `count` block means drawn with replacement, `resamples` times: float64 [resamples].
+
+    Where few values are distinct (misses: at most block + 1), how often each is drawn is multinomial, which is the same law.
+    """
+    distinct, times = np.unique(means, return_counts=True)
+    drawn = np.empty(resamples)
+    width = distinct.size if 4 * distinct.size < count else count
+    rows = max(1, CHUNK // width)
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
+        if width == count:
+            drawn[start : start + size] = means[random.integers(0, means.size, (size, count), dtype=np.int32)].mean(axis=1)
+        else:
+            drawn[start : start + size] = random.multinomial(count, times / means.size, size) @ distinct / count
+    return drawn
+
+
 # Misses ---------------------------------------------------------------------------------------------------------------
+
+
+def _effective(x: Array, total: int, block: int | None, confidence: float) -> tuple[float, int]:
+    """How many independent trials a series of 0, 1 (or their slot means) is worth, and the length of its blocks.
+
+    The least over the block lengths of p (1 - p) / Var(mean), at most `total`, times (z / t)^2 since few blocks know their
+    variance badly, less what makes half an event of the rarer kind.
+    """
+    p = float(x.mean())
+    lengths = _blocks(x, block)
+    if p in (0.0, 1.0):
+        length = block_length(x) if block is None else block
+        return float(max(1, x.size // length)), length
+    trials = float(total)
+    tail = 0.5 + confidence / 2
+    for length in lengths:
+        found = _spread(x, length)
+        worth = min(float(total), p * (1 - p) / found.variance) if found.variance > 0 else float(total)
+        trials = min(trials, worth * min(1.0, (t_quantile(tail, max(1, total - 1)) / t_quantile(tail, found.freedom)) ** 2))
+    rarer = trials * min(p, 1 - p)
+    return max(1.0, trials * max(0.5, 1 - 0.5 / rarer)) if rarer else 1.0, lengths[0]
 
 
 def miss_ratio_interval(misses: Any, confidence: float = 0.95, block: int | None = None) -> Interval:
@@ -163,33 +279,23 @@ def miss_ratio_interval(misses: Any, confidence: float = 0.95, block: int | None
 
     `misses`: 0 or 1 a frame, in order of release across all streams, or [slots, streams]. Korn and Graubard (1998): the exact
     Clopper-Pearson interval with an effective number of frames n* = p (1 - p) / Var(mean), the variance taken between blocks
-    (never below that of independent frames), shrunk by (t_n / t_blocks)^2 since few blocks know their variance badly. Without
-    a miss, and with misses only, n* is the number of blocks. The default block is three times `block_length`, with at least
-    ten blocks where there are twenty slots; without a miss it is ceil(n^(1/3)): give one learnt from another series of the
-    run, like response times, if there is one.
+    (never below that of independent frames, and none below that of a twentieth of the run), shrunk by (z / t)^2 since few
+    blocks know their variance badly. One half is taken off the effective misses: K bursts of exponential lengths are worth
+    K / 2 of them, but (sum L)^2 / sum L^2 of few says up to a half more.
+
+    Without a miss, and with misses only, n* is the number of blocks: then P(no miss seen, and the ratio above the bound) is at
+    most (1 - confidence) / 2 for any world whose bursts last at most a block, on average. The default block is three times
+    `block_length`, with at least five blocks where there are twenty slots; without a miss it is ceil(n^(1/3)): give one learnt
+    from another series of the run, like response times, if there is one. Raises ValueError for values other than 0 and 1.
     """
     raw = np.asarray(misses)
     x = _slots(raw, "misses")
     if not ((raw == 0) | (raw == 1)).all():
         raise ValueError("a miss is 0 or 1")
-    n, total = x.size, raw.size
     p = float(x.mean())
-    block = _default_block(x) if block is None else block
-    if not 1 <= block <= n:
-        raise ValueError(f"a block has 1 to {n} slots; found {block}")
-    blocks = max(1, n // block)
-    name = f"effective Clopper-Pearson, {blocks} blocks of {block}"
-    if p in (0.0, 1.0):
-        return clopper_pearson(p * blocks, blocks, confidence)._replace(method=name)
-    if blocks < 2:
-        return clopper_pearson(p, 1, confidence)._replace(method=name)
-    means = _block_means(x, block)
-    variance = float(((means - p) ** 2).mean()) * block / n * blocks / (blocks - 1)
-    effective = min(float(total), p * (1 - p) / variance) if variance > 0 else float(total)
-    tail = 0.5 + confidence / 2
-    effective *= min(1.0, (t_quantile(tail, max(1, total - 1)) / t_quantile(tail, blocks - 1)) ** 2)
-    effective = max(effective, 1.0)
-    return clopper_pearson(p * effective, effective, confidence)._replace(estimate=p, method=name)
+    trials, length = _effective(x, raw.size, block, confidence)
+    found = clopper_pearson(p * trials, trials, confidence)
+    return found._replace(estimate=p, method=f"effective Clopper-Pearson, {max(1, x.size // length)} blocks of {length}")
 
 
 def miss_runs(misses: Any) -> Array:
@@ -214,12 +320,34 @@ def mk_violations(misses: Any, m: int, k: int) -> int:
     return int(((total[k:] - total[:-k]) > k - m).sum())
 
 
+def mk_frontier(misses: Any, k_max: int) -> Array:
+    """For each k = 1..k_max the largest m such that any k consecutive frames of one stream have at least m in time.
+
+    `misses`: 0 or 1 a frame in time order. Gives int64 [k_max]: entry k - 1 is m, 0 where all of some window are missed; the
+    run meets (m,k)-firm (Hamdaoui and Ramanathan, 1995) for every m up to it. j misses fit into k frames where the closest
+    j of them span at most k: O(misses times the most in a window), memory O(frames). Raises ValueError unless 1 <= k_max <= frames.
+    """
+    missed = np.asarray(misses) != 0
+    if missed.ndim != 1 or not 1 <= k_max <= missed.size:
+        raise ValueError(f"a frontier needs 1 <= k_max <= frames of one stream; found {k_max} and shape {missed.shape}")
+    at = np.flatnonzero(missed)
+    worst = np.zeros(k_max + 1, dtype=np.int64)  # most misses in a window of k frames
+    for j in range(1, min(k_max, at.size) + 1):
+        span = int((at[j - 1 :] - at[: at.size - j + 1]).min()) + 1
+        if span > k_max:
+            break
+        worst[span] = j
+    frontier: Array = np.arange(1, k_max + 1) - np.maximum.accumulate(worst)[1:]
+    return frontier
+
+
 def early_stopping(n: int, misses: int, percentile: float, confidence: float = 0.99, tolerance: float = 0.0) -> EarlyStopping:
     """Whether `n` frames with `misses` show that at least `percentile` of all frames are in time (MLPerf LoadGen's rule).
 
     Passes where P(at most `misses` of n late | a frame is in time with probability percentile - tolerance) <= 1 - confidence
-    (MLPerf inference rules, "early stopping"; loadgen/early_stopping.cc: odds(h, t, p, d) = I_{p-d}(h, t + 1)). Frames are
-    taken as independent, as there. Raises ValueError for impossible arguments.
+    (MLPerf inference rules, appendix "Early Stopping Criterion"; loadgen/early_stopping.cc: I_{p-d}(h, t + 1) <= 1 - c for h in
+    time and t late). `needed_in_time` is the least such h. Frames are taken as independent, as there. Raises ValueError for
+    impossible arguments.
     """
     q = percentile - tolerance
     if not 0 <= misses <= n or not 0 < q < 1 or not 0 < confidence < 1:
@@ -237,24 +365,31 @@ def early_stopping(n: int, misses: int, percentile: float, confidence: float = 0
     return EarlyStopping(n - misses >= high, high)
 
 
-def quantile_interval(values: Any, q: float, confidence: float = 0.95, block: int = 1) -> Interval:
+def quantile_interval(values: Any, q: float, confidence: float = 0.95, block: int | None = 1) -> Interval:
     """A quantile with a distribution-free interval from order statistics.
 
     Ranks l < u with P(l <= Binomial(n, q) < u) >= confidence, each tail at most (1 - confidence) / 2 (David and Nagaraja,
-    Order Statistics, 7.1). An end that no order statistic reaches is -inf or inf: too few values. With `block` > 1 the ranks
-    are those of n / block independent values, stretched to n. Values are in any unit.
+    Order Statistics, 7.1). An end that no order statistic reaches is -inf or inf: too few values. Values are in any unit, and
+    may be inf. `block`: 1 for independent values; with more the ranks are those of n / block independent values, stretched to n;
+    None for values in time order that may come in bursts: the ranks are those of the effective number of frames of the series
+    "at most the quantile", as in `miss_ratio_interval` (Woodruff's interval, 1952). Raises ValueError for impossible arguments.
     """
-    x = np.sort(np.asarray(values, dtype=np.float64).ravel())
-    if not 0 < q < 1 or not 0 < confidence < 1 or not x.size or not 1 <= block <= x.size:
-        raise ValueError(f"found {x.size} values, q {q}, confidence {confidence}, block {block}")
-    n = x.size // block
+    raw = np.asarray(values, dtype=np.float64).ravel()
+    x = np.sort(raw)
+    if not 0 < q < 1 or not 0 < confidence < 1 or not x.size or (block is not None and not 1 <= block <= x.size) or np.isnan(x[-1]):
+        raise ValueError(f"found {x.size} values (none may be nan), q {q}, confidence {confidence}, block {block}")
+    estimate = x[min(x.size - 1, max(0, ceil(q * x.size) - 1))]
+    if block is None:
+        trials, length = _effective((raw <= estimate).astype(np.float64), x.size, None, confidence)
+        n, method = max(1, int(trials)), f"order statistics, {max(1, x.size // length)} blocks of {length}"
+    else:
+        n, method = x.size // block, "order statistics"
     tail = (1 - confidence) / 2
     lower = _largest_rank(n, q, tail)  # P(B < lower) = P(B <= lower - 1) <= tail
     upper = n + 1 - _largest_rank(n, 1 - q, tail)  # P(B >= upper) <= tail
     low = -np.inf if lower == 0 else x[(lower - 1) * x.size // n]
     high = np.inf if upper == n + 1 else x[ceil(upper * x.size / n) - 1]
-    estimate = x[min(x.size - 1, max(0, ceil(q * x.size) - 1))]
-    return Interval(float(estimate), float(low), float(high), confidence, "order statistics")
+    return Interval(float(estimate), float(low), float(high), confidence, method)
 
 
 def _largest_rank(n: int, q: float, tail: float) -> int:
@@ -280,40 +415,39 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return 1.0 if n == 0 else min(1.0, 2 * binomial_cdf(min(only_a, only_b), n, 0.5))
 
 
-def _difference(a: Any, b: Any, block: int | None, confidence: float, resamples: int, seed: Seed, span: float) -> Interval:
+def _difference(a: Any, b: Any, block: int | None, confidence: float, span: float) -> Interval:
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.shape != y.shape:
         raise ValueError(f"pairs need the same frames on both sides: found shapes {x.shape} and {y.shape}")
-    d = x - y
-    interval = block_bootstrap(d, None, block, confidence, resamples, seed, span)
+    interval = mean_interval(x - y, confidence, block, span)
     if interval.method.startswith("exact") and interval.estimate == 0:
         return interval._replace(low=-interval.high)
     return interval
 
 
-def paired_difference(a: Any, b: Any, block: int | None = None, confidence: float = 0.95, resamples: int = 2000,
-                      seed: Seed = 0, span: float = 1.0) -> Difference:
-    """The mean of `a - b` on the same frames, with a block-bootstrap interval and a verdict.
+def paired_difference(a: Any, b: Any, block: int | None = None, confidence: float = 0.95, span: float = 1.0) -> Difference:
+    """The mean of `a - b` on the same frames, with the interval of `mean_interval` and a verdict.
 
     `a`, `b`: per frame, in time order, [frames] or [slots, streams], any unit (utility, miss, correct). `span` is the largest
     possible difference of one frame (1 for 0..1 values); it is used where all frames agree. The verdict is "a is higher", "b
-    is higher" or "no difference shown": the last does not say that they are equal, `equivalence` does.
+    is higher" or "no difference shown": the last does not say that they are equal, `equivalence` does. Raises ValueError for
+    different shapes or no frame.
     """
-    interval = _difference(a, b, block, confidence, resamples, seed, span)
+    interval = _difference(a, b, block, confidence, span)
     verdict = "a is higher" if interval.low > 0 else "b is higher" if interval.high < 0 else "no difference shown"
     return Difference(interval, verdict)
 
 
-def equivalence(a: Any, b: Any, margin: float, block: int | None = None, confidence: float = 0.95, resamples: int = 2000,
-                seed: Seed = 0, span: float = 1.0) -> Difference:
+def equivalence(a: Any, b: Any, margin: float, block: int | None = None, confidence: float = 0.95, span: float = 1.0) -> Difference:
     """Whether A and B differ by less than `margin`, which is stated before looking.
 
     Two one-sided tests (Schuirmann, 1987): equivalent at level 1 - confidence where the interval of a - b at 2 confidence - 1
-    lies within (-margin, margin). The verdict is "equivalent", "different" (the interval lies outside) or "not shown".
+    lies within (-margin, margin). The verdict is "equivalent", "different" (the interval lies outside) or "not shown". Raises
+    ValueError for a margin that is not positive, and as `paired_difference`.
     """
     if margin <= 0 or not 0.5 < confidence < 1:
         raise ValueError("a margin is positive, and the confidence above 0.5")
-    interval = _difference(a, b, block, 2 * confidence - 1, resamples, seed, span)
+    interval = _difference(a, b, block, 2 * confidence - 1, span)
     if -margin < interval.low and interval.high < margin:
         return Difference(interval, "equivalent")
     if interval.low >= margin or interval.high <= -margin:

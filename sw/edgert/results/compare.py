@@ -17,7 +17,6 @@ from .view import View
 
 FORMAT = 1
 FIGURES = ("miss_ratio", "accuracy", "utility")
-RESAMPLES = 2000
 MAX_MARGIN = 1.0
 
 
@@ -84,7 +83,7 @@ def difference(base: View, other: View, figure: str, confidence: float) -> dict[
     if not both.any():
         nothing = dict.fromkeys(("baseline_value", "value", "difference", "difference_low", "difference_high"))
         return {"pairs": 0, **nothing, "verdict": "no pair", "method": ""}
-    found = statistics.paired_difference(a[both], b[both], confidence=confidence, resamples=RESAMPLES)
+    found = statistics.paired_difference(a[both], b[both], confidence=confidence)
     words = {"a is higher": "higher", "b is higher": "lower"}.get(found.verdict, "no difference shown")
     return {"pairs": int(both.sum()), "baseline_value": float(b[both].mean()), "value": float(a[both].mean()),
             "difference": found.interval.estimate, "difference_low": max(-1.0, found.interval.low),
@@ -101,7 +100,7 @@ def equivalent(base: View, other: View, margin: float, figure: str = "utility") 
     if not both.any():
         return {"figure": figure, "margin": margin, "pairs": 0, "difference": None, "difference_low": None, "difference_high": None,
                 "interval_confidence": round(2 * CONFIDENCE - 1, 9), "verdict": "no pair"}
-    found = statistics.equivalence(a[both], b[both], margin, confidence=CONFIDENCE, resamples=RESAMPLES)
+    found = statistics.equivalence(a[both], b[both], margin, confidence=CONFIDENCE)
     return {"figure": figure, "margin": margin, "pairs": int(both.sum()), "difference": found.interval.estimate,
             "difference_low": found.interval.low, "difference_high": found.interval.high,
             "interval_confidence": round(found.interval.confidence, 9), "verdict": found.verdict}

@@ -19,7 +19,6 @@ CONFIDENCE = 0.95
 BURST = 3  # deadlines: as long as a burst of misses may be expected to last
 MAX_OVERSHOOT_RATIO = 0.001  # of the frames given to an emulated accelerator
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
-RESAMPLES, STREAM_RESAMPLES = 1000, 400  # of all frames, and of those of one stream
 
 
 def summarise(run: Run | View) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def summarise(run: Run | View) -> dict[str, Any]:
     streams = []
     for i, stream in enumerate(view.streams):
         streams.append({"name": stream.name, "source": stream.source, "period_ns": stream.period_ns, "deadline_ns": stream.deadline_ns,
-                        "jitter_ns": stream.jitter_ns, "weight": stream.weight, **figures(view, frames["stream"] == i, STREAM_RESAMPLES)})
+                        "jitter_ns": stream.jitter_ns, "weight": stream.weight, **figures(view, frames["stream"] == i)})
     start_ns = int(frames["release_ns"].min()) if len(frames["frame"]) else 0
     end_ns = int(frames["deadline_ns"].max()) if len(frames["frame"]) else 0
     violations = sum(int(a["violations"]) for a in view.assumptions)
@@ -56,7 +55,7 @@ def entry(cause: causes.Cause) -> dict[str, Any]:
             "assumption_violated": cause.assumption_violated, "spent_ns": cause.parts_ns}
 
 
-def figures(view: View, chosen: np.ndarray, resamples: int = RESAMPLES) -> dict[str, Any]:
+def figures(view: View, chosen: np.ndarray) -> dict[str, Any]:
     """The figures of the chosen frames (bool [frames]), which are in order of release."""
     frames = {name: column[chosen] for name, column in view.frames.items()}
     status = frames["status"]
@@ -86,8 +85,8 @@ def figures(view: View, chosen: np.ndarray, resamples: int = RESAMPLES) -> dict[
     out["latency_max_ns"] = nanoseconds(float(answered.max())) if len(answered) else None
     labelled = frames["correct"][delivered & (frames["correct"] >= 0)]
     out["labelled"] = len(labelled)
-    out.update(ratio("accuracy", mean(labelled, resamples)))
-    out.update(ratio("utility", mean(frames["utility"][delivered], resamples)))
+    out.update(ratio("accuracy", mean(labelled)))
+    out.update(ratio("utility", mean(frames["utility"][delivered])))
     return out
 
 
@@ -114,9 +113,9 @@ def latency_block(late_ns: np.ndarray, allowed_ns: np.ndarray, stream: np.ndarra
     return statistics.block_length(values)
 
 
-def mean(values: np.ndarray, resamples: int = RESAMPLES) -> Interval | None:
+def mean(values: np.ndarray) -> Interval | None:
     """The mean of values in 0..1 in time order, with an interval that holds for bursts."""
-    return statistics.block_bootstrap(values, confidence=CONFIDENCE, resamples=resamples) if len(values) else None
+    return statistics.mean_interval(values, CONFIDENCE) if len(values) else None
 
 
 def ratio(name: str, interval: Interval | None) -> dict[str, Any]:
