@@ -158,7 +158,7 @@ def admit_run(streams: Sequence[Stream], resources: Mapping[str, int], guard_ns:
 def is_admitted(asked: Question) -> bool:
     """`answer(asked).admitted` without limits, texts and hints: for searches."""
     question = _prepared(asked)
-    if isinstance(question, str):
+    if isinstance(question, str) or any(load > question.units[name] for name, load in _loads(question).items()):
         return False
     found = _answer(question, limits=False)
     return not isinstance(found, str) and not isinstance(found[1], CounterExample) and not _untimed(asked, question)

@@ -153,8 +153,14 @@ def _with_stages(asked: Question, change: Callable[[Stage], Iterable[Stage]]) ->
 
 
 def with_costs(asked: Question, wcet_ns: dict[str, int]) -> Question:
-    """The same with other worst cases, by stage name."""
-    return _with_stages(asked, lambda stage: [replace(stage, wcet_ns=wcet_ns.get(stage.name, stage.wcet_ns))])
+    """The same with other worst cases, by stage name; what is typical is no more than that."""
+    def change(stage: Stage) -> list[Stage]:
+        if stage.name not in wcet_ns:
+            return [stage]
+        worst_ns = wcet_ns[stage.name]
+        return [replace(stage, wcet_ns=worst_ns, typical_ns=min(stage.typical_ns, worst_ns))]
+
+    return _with_stages(asked, change)
 
 
 def with_deadline(asked: Question, deadline_ns: int, guard_of: Callable[[int], int] | None = None) -> Question:

@@ -7,6 +7,7 @@ import sys
 
 COMMANDS = {
     "run": "Answer frames live, each before its deadline, and record the run.",
+    "admit": "Prove that no frame misses its deadline, or show how one can; margins, and what would have to change.",
     "simulate": "The same scheduler in virtual time: many policies on the same frames.",
     "sweep": "Many simulations: policies, loads, parameters and seeds; resumable, and kept in one file.",
     "policies": "The policies: the rule of each, its parameters, and where it comes from; your own file too.",

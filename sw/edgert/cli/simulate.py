@@ -78,10 +78,12 @@ def simulate(
     """See MANUAL."""
     from imprecise import policies as known
     from imprecise import scenario as scenarios
-    from imprecise.admission import admit_run
+    from imprecise.admission import answer
+    from imprecise.question import of_scenario
     from imprecise.simulator import simulate as run
 
     from ..errors import UsageError
+    from ..results.admission import sources
 
     specs = list(dict.fromkeys(policy)) or list(POLICIES)
     if record is not None and len(specs) != 1:
@@ -99,7 +101,7 @@ def simulate(
         world = world.on_validation() if validation else world
     except ValueError as error:
         raise UsageError(str(error), "") from None
-    admission = admit_run(world.streams, world.resources, world.guard_ns, 0, False, False)
+    admission = answer(of_scenario(world, sources=sources(world, bundles)))
     options = _options(world, admission)
     results = []
     with _progress(len(specs) * frames, not as_json) as advance:

@@ -27,7 +27,7 @@ from ..errors import AcceleratorError, UsageError
 from ..results.record import RingRecorder, check_target
 from ..results.ring import Ring
 from . import admit, options, profile, realtime, reproduce
-from .admit import Admitted, Surroundings
+from .admit import WAKE_LIMIT_NS, Admitted, Surroundings
 from .dispatcher import Dispatcher, Feed
 from .fallback import MandatoryEngine
 from .options import Options, StreamOption
@@ -39,9 +39,7 @@ from .writer import WriterProcess
 if TYPE_CHECKING:
     from ..sources.base import Source
 
-WAKE_LIMIT_NS = 1_000_000  # the dispatcher wakes no later than this: an assumption, watched
 WITNESS_LIMIT_NS = 250_000  # looking once a millisecond, the witness then sees any stall longer than 1.25 ms
-GUARD_PART = 8  # the guard, unless given, is this part of the deadline or more: a shorter stall makes no miss
 LEAD_NS = 100_000_000  # between the last preparation and the first frame
 RING_BYTES, WITNESS_RING_BYTES = 16 << 20, 1 << 20
 
@@ -135,14 +133,15 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
         sources = _open_sources(wanted, bundle, given.seed, stack)
         say(f"load {given.load:g}: {len(wanted)} streams of {1e9 / wanted[0].period_ns:.2f} frames/s, deadline {deadline_ns / 1e6:g} ms")
     stages = profile.stages(bundle, times, wcet_ns)
-    guard_ns = given.guard_ns or max(WAKE_LIMIT_NS + stages[0].wcet_ns, deadline_ns // GUARD_PART)
+    streams = [Stream(s.name, s.period_ns, deadline_ns, stages, 0, 1.0, bundle.reward) for s in wanted]
+    resources = {"fpga": 1, "cpu": given.cpus if pool else 0}
+    overhead_ns, overhead_from = _overhead(streams, resources, policy, core)
+    guard_ns = admit.guard(given.guard_ns, deadline_ns, stages[0].wcet_ns, overhead_ns)
     if guard_ns >= deadline_ns:
         raise UsageError(f"the guard ({guard_ns / 1e6:g} ms) leaves nothing of the deadline ({deadline_ns / 1e6:g} ms)",
                          f"--deadline {2 * guard_ns // 1_000_000 + 1}ms, or a smaller --guard")
-    streams = [Stream(s.name, s.period_ns, deadline_ns, stages, 0, 1.0, bundle.reward) for s in wanted]
-    resources = {"fpga": 1, "cpu": given.cpus if pool else 0}
-    around = Surroundings(WAKE_LIMIT_NS, any(core in cores for cores in worker_cores), preempted, wcet_from)
-    admitted = admit.admit(streams, resources, policy, guard_ns, around, given.best_effort, standby_wcet_ns)
+    around = Surroundings(WAKE_LIMIT_NS, any(core in cores for cores in worker_cores), preempted, wcet_from, overhead_ns, overhead_from)
+    admitted = admit.admit(streams, resources, policy, guard_ns, around, given.best_effort, standby_wcet_ns, given.guard_ns, given.argv)
     say(admitted.sentence)
     description = reproduce.describe(streams, resources, policy, guard_ns, admitted.engine_options)
     engine = reproduce.build(description)
@@ -150,6 +149,16 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
     others = sorted({c for cores in worker_cores for c in cores})
     return Prepared(given, bundle, mandatory, why, pool, times, streams, sources, [s.source for s in wanted], offsets_ns, guard_ns,
                     admitted, standby_wcet_ns, engine, description, core, others)
+
+
+def _overhead(streams: Sequence[Stream], resources: dict[str, int], policy: str, core: int) -> tuple[int, str]:
+    """What the engine and its records cost a stage on the dispatcher's core; see `admit.overhead`."""
+    ring = Ring.create(WITNESS_RING_BYTES)
+    try:
+        with realtime.urgent(core):
+            return admit.overhead(streams, resources, policy, 0, RingRecorder(ring))
+    finally:
+        ring.release()
 
 
 def _open_sources(wanted: Sequence[StreamOption], bundle: Bundle, seed: int, stack: ExitStack) -> list[Source]:
