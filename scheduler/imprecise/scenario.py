@@ -24,7 +24,8 @@ file, the key, what was found and what was expected.
     burst = [4, 100]                    # sporadic only: of 100 frames the last 4 follow each other at min_gap
     mk = [2, 5]                         # optional: of any 5 frames in a row at least 2 should be refined
     quality = 0.9                       # optional: the mean utility that the stream should have at least
-    bundle = "fashion"                  # stages, times, rewards and outcomes of a trained bundle; or write them here:
+    bundle = "fashion"                  # stages, times, rewards and outcomes of a trained bundle
+    times = { stage1 = "2ms" }          # other times for its stages, written as `time` below (default: the bundle's); or all of it here:
     [[stream.stage]]
     name = "first"
     resource = "fpga"
@@ -59,20 +60,18 @@ A machine that is not ideal (all optional, `conditions` says what each means):
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .conditions import Conditions
 from .conditions_file import check_faults, known, one_of, read_conditions
-from .draws import Arrivals, Constant, DurationModel, Empirical, Listed, Lognormal, Periodic, Releases, Sporadic, typical_ns
-from .model import KINDS, Curve, Reward, Stage, Stream
-from .tables import MAX_NS, ScenarioError, Table, nearest, read_toml
-from .workload import Outcomes, Workload, depths_of, synthetic_outcomes, synthetic_reward
+from .draws import Arrivals, DurationModel, Periodic, Releases, Sporadic
+from .model import Stage, Stream
+from .tables import ScenarioError, Table, nearest, read_toml
+from .work_file import Resolver, read_bundle, read_work
+from .workload import Outcomes, Workload, synthetic_outcomes, synthetic_reward
 
 __all__ = ["Outcomes", "Scenario", "ScenarioError", "Source", "Workload", "find", "load", "names", "parse", "streams_for_load",
            "synthetic_outcomes", "synthetic_reward"]
@@ -130,9 +129,6 @@ class Scenario:
                 raise ScenarioError(f"{self.name}: stream {source.stream.name!r} has no validation outcomes to tune on")
             sources.append(replace(source, work=replace(source.work, outcomes=source.work.validation)))
         return replace(self, sources=tuple(sources))
-
-
-Resolver = Callable[[str], Workload]
 
 
 def names() -> list[str]:
@@ -257,7 +253,7 @@ def _copies(sources: list[Source], load: float, units: dict[str, int], top: Tabl
 def _stream(table: Table, units: dict[str, int], guard_ns: int, resolve: Resolver | None, load: float) -> list[Source]:
     """The source of one `[[stream]]`, or its copies where a load is given."""
     name = table.name("name")
-    work = _bundle(table, resolve) if "bundle" in table.data else _written(table, units)
+    work = read_bundle(table, resolve) if "bundle" in table.data else read_work(table, units)
     for stage in work.stages:
         if stage.resource not in units:
             raise table.error("bundle", f"stage {stage.name!r} on resource {stage.resource!r}", f"one of {', '.join(units)}")
@@ -362,122 +358,6 @@ def _periodic(table: Table, period_ns: int, offset_ns: int, jitter_ns: int) -> t
     if not abs(drift) <= 1e5:
         raise table.error("drift", f"{drift:g}", "a number of millionths from -100000 to 100000")
     return Periodic(period_ns, offset_ns, jitter_ns, drift), max(1, period_ns + math.floor(period_ns * drift * 1e-6))
-
-
-def _bundle(table: Table, resolve: Resolver | None) -> Workload:
-    name = table.text("bundle")
-    for key in ("stage", "outcomes", "reward", "kind"):
-        if key in table.data:
-            raise table.error(key, "it beside bundle", "one or the other")
-    if resolve is None:
-        raise table.error("bundle", repr(name), "stages written out, as no bundles are at hand here")
-    return resolve(name)
-
-
-def _written(table: Table, units: dict[str, int]) -> Workload:
-    """A workload from `[[stream.stage]]`, `[stream.reward]` and `[stream.outcomes]`."""
-    stages: list[Stage] = []
-    durations: list[DurationModel] = []
-    kind = one_of(table, "kind", list(KINDS), "milestone")
-    for part in table.tables("stage"):
-        name = part.name("name")
-        if any(stage.name == name for stage in stages):
-            raise part.error("name", repr(name), "a name that no other stage of the stream has")
-        resource = part.text("resource")
-        if resource not in units:
-            raise part.error("resource", repr(resource), nearest(resource, sorted(units)))
-        model = _duration(part)
-        wcet_ns = part.duration("wcet", model.worst_ns)
-        some = part.take("units", [])
-        if not isinstance(some, list) or not all(type(u) is int and 0 <= u < units[resource] for u in some) or some != sorted(set(some)):
-            raise part.error("units", repr(some), f"a rising list of units of {resource}, 0 to {units[resource] - 1}")
-        stages.append(Stage(name, resource, part.flag("mandatory", False), wcet_ns, typical_ns(model), tuple(some)))
-        durations.append(model)
-        part.finish()
-    optional = [stage.mandatory for stage in stages].count(False)
-    depths = depths_of(kind, optional)
-    outcomes, validation, reward = _outcomes(table, optional + 1, depths, kind)
-    if "reward" in table.data:
-        reward = _reward(table.table("reward"), depths, outcomes is not None)
-    return Workload(tuple(stages), tuple(durations), reward, outcomes, validation, kind)
-
-
-def _duration(part: Table) -> DurationModel:
-    value = part.data.get("time")
-    if isinstance(value, list):
-        return Listed(part.durations("time", least=1))
-    if not isinstance(value, dict):
-        return Constant(part.duration("time", least=1))
-    model = part.table("time")
-    if "samples" in model.data:
-        samples = model.durations("samples", least=1)
-        model.finish()
-        return Empirical(samples)
-    median_ns, sigma = model.duration("median", least=1), model.number("sigma")
-    limit_ns = model.duration("max", 0, least=1)
-    model.finish()
-    if not 0 <= sigma <= 3:
-        raise model.error("sigma", f"{sigma:g}", "a number from 0 to 3")
-    if limit_ns and limit_ns < median_ns:
-        raise model.error("max", f"{limit_ns} ns", f"at least the median ({median_ns} ns)")
-    if not limit_ns and median_ns * math.exp(9 * sigma) > MAX_NS:
-        raise model.error("median", f"{median_ns} ns", "less, or a max")
-    return Lognormal(median_ns, sigma, limit_ns)
-
-
-def _outcomes(table: Table, listed: int, depths: int, kind: str) -> tuple[Outcomes | None, Outcomes | None, Reward]:
-    if "outcomes" not in table.data:
-        return None, None, Reward()
-    part = table.table("outcomes")
-    if "accuracy" in part.data:
-        accuracy = part.numbers("accuracy")
-        count = part.integer("n", 1, 10**6, 4000)
-        part.finish()
-        if len(accuracy) != listed or list(accuracy) != sorted(accuracy) or not 0.05 <= accuracy[0] <= accuracy[-1] < 1:
-            raise part.error("accuracy", repr(list(accuracy)), f"{listed} rising numbers from 0.05 to below 1: mandatory, then with each "
-                             "optional stage")
-        name = str(table.data.get("name"))
-        made = [synthetic_outcomes(accuracy, count, name, which, kind) for which in (0, 1)]
-        return made[0], made[1], synthetic_reward(accuracy, kind)
-    confidence, correct = part.take("confidence", None), part.take("correct", None)
-    part.finish()
-    try:
-        outcomes = Outcomes(np.asarray(confidence, dtype=np.float64), np.asarray(correct))
-        if np.asarray(correct).dtype != np.bool_:
-            raise ValueError("correct must be true or false")
-    except (ValueError, TypeError) as error:
-        raise part.error("confidence", "unfitting lists", f"accuracy, or confidence and correct a picture: {error}") from None
-    if outcomes.depths != depths:
-        raise part.error("confidence", f"{outcomes.depths} depths", f"{depths}, one more than there are optional stages")
-    return outcomes, None, Reward()
-
-
-def _reward(part: Table, depths: int, has_outcomes: bool) -> Reward:
-    prior = part.numbers("prior", ())
-    correct = tuple(_curve(entry) for entry in part.tables("correct", []))
-    gain: dict[tuple[int, int], Curve] = {}
-    for start, row in part.table("gain", {}).subtables():
-        for end, entry in row.subtables():
-            if not (start.isdigit() and end.isdigit() and int(start) < int(end) < depths):
-                raise row.error(end, f"depths {start} to {end}", f"rising depths below {depths}")
-            gain[int(start), int(end)] = _curve(entry)
-    part.finish()
-    if prior and len(prior) != depths:
-        raise part.error("prior", f"{len(prior)} numbers", f"{depths}, one a depth")
-    if correct and len(correct) != depths:
-        raise part.error("correct", f"{len(correct)} curves", f"{depths}, one a depth")
-    if (correct or gain) and not has_outcomes:
-        raise part.error("correct", "curves of confidence without outcomes", "[stream.outcomes], or prior alone")
-    return Reward(correct, gain, prior)
-
-
-def _curve(part: Table) -> Curve:
-    x, y = part.numbers("x"), part.numbers("y")
-    part.finish()
-    try:
-        return Curve(x, y)
-    except ValueError as error:
-        raise part.error("x", "no curve", str(error)) from None
 
 
 def _same_stage_same_time(sources: list[Source], path: Path) -> None:

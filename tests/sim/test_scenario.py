@@ -374,3 +374,22 @@ time = "2ms"
         assert busy / 2 == pytest.approx(load, rel=1e-6)
         assert {s.deadline_ns for s in made.streams if s.name.startswith("front")} == {50_000_000}
         assert all(source.arrivals.period_ns >= 25_000_000 for source in made.sources)
+
+
+def test_a_bundle_may_be_given_other_times(tmp_path):
+    text = """
+[resources]
+fpga = 1
+cpu = 1
+[[stream]]
+name = "a"
+rate = 30
+bundle = "fashion"
+times = { mandatory = { samples = ["1ms", "3ms"] } }
+"""
+    made = read(tmp_path, text).sources[0]
+    plain = read(tmp_path, text.replace("times =", "#")).sources[0]
+    assert made.work.durations[0].mean_ns == 2e6 and made.stream.stages[0].wcet_ns == 3_000_000
+    assert made.work.durations[1:] == plain.work.durations[1:] and made.stream.stages[1:] == plain.stream.stages[1:]
+    with pytest.raises(ScenarioError, match=r"times.nothing: found an unknown key, expected there are"):
+        read(tmp_path, text.replace("mandatory", "nothing"))
