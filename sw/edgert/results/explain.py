@@ -54,16 +54,14 @@ def explain(run: Run, frame: str, stream: str = "") -> dict[str, Any]:
     if not isinstance(description, Mapping):
         raise RecordError(f"{run.path} does not say how its engine was made", "record the run again with this edgert")
     steps = list(run.replay())
-    first = _first(view, job)
-    history = follow(description, steps, job, first, run.path)
-    first = first if history.warm is not None else 0
+    history = follow(description, steps, job, _first(view, job), run.path)
     if not history.moments:
         raise RecordError(f"{run.path} has no release of job {job}", "only a run with every step can be explained")
     found = bound(history, description, {**recorded, "status": status})
     out |= {"deepest": history.engine.streams[int(f["stream"][row])].deepest, "sentence": _sentence(out, found, cause),
             "constraint": found.as_dict(), "timeline": timeline(history, recorded["release_ns"])}
     world = world_of(view, history.engine.streams, steps, job)
-    return {**out, **_counterfactuals(world, description, history, first, out, found.resource)}
+    return {**out, **_counterfactuals(world, description, history, out, found.resource)}
 
 
 # Which frame ----------------------------------------------------------------------------------------------------------
@@ -206,15 +204,15 @@ def _candidate(c: Candidate) -> dict[str, Any]:
 # What would have sufficed ---------------------------------------------------------------------------------------------
 
 
-def _counterfactuals(world: World, description: Mapping[str, Any], history: History, first: int, out: Mapping[str, Any],
+def _counterfactuals(world: World, description: Mapping[str, Any], history: History, out: Mapping[str, Any],
                      resource: str) -> dict[str, Any]:
     """The three searches, where the re-run of the unchanged world does what is recorded; else why there are none."""
     stream = history.engine.streams[world.releases[world.target].stream]
-    replay: dict[str, Any] = {"steps": history.steps, "frames": 0, "from_start": first == 0, "same": True, "notes": []}
+    replay: dict[str, Any] = {"steps": history.steps, "frames": 0, "from_start": False, "same": True, "notes": []}
     depth = -1 if out["status"] == "missed" else int(out["depth"])
     if rank(stream, depth) >= rank(stream, stream.deepest):
         return {"counterfactuals": [], "replay": replay}
-    rerun, outcome = _baseline(world, description, history, first, depth, out)
+    rerun, outcome = _baseline(world, description, history, depth, out)
     replay |= {"frames": world.target - rerun.first + 1, "from_start": rerun.first == 0, "same": _is(outcome, depth)}
     if not replay["same"]:
         got = f"depth {outcome.depth}" if outcome.depth >= 0 else "no answer"
@@ -238,16 +236,15 @@ def _is(outcome: Outcome, depth: int) -> bool:
     return bool(outcome.kind) and outcome.depth == depth
 
 
-def _baseline(world: World, description: Mapping[str, Any], history: History, first: int, depth: int,
-              out: Mapping[str, Any]) -> tuple[Rerun, Outcome]:
+def _baseline(world: World, description: Mapping[str, Any], history: History, depth: int, out: Mapping[str, Any]) -> tuple[Rerun, Outcome]:
     """A re-run without a change that does to the frame what is recorded, if there is one: from some frames before it, or from the start;
     with the stalls of the machine, or without."""
     stalls = stalls_of(world.view)
     late_ns = out["published_ns"] - out["release_ns"]
     best: tuple[int, Rerun, Outcome] | None = None
-    for begin in dict.fromkeys((first, 0)):
+    for state in (history.state, None) if history.state is not None else (None,):
         for spans in (stalls, []) if stalls else ([],):
-            rerun = Rerun(world, description, begin, history.warm if begin else None, spans)
+            rerun = Rerun(world, description, state, spans)
             outcome = rerun.run(Change())
             error = abs(outcome.late_ns - late_ns) if depth >= 0 else 0
             if _is(outcome, depth) and error == 0:

@@ -12,7 +12,8 @@ from .explain_watch import Busy, Candidate, Decision, History, Moment
 from .text import duration
 
 KINDS = ("complete", "not_delivered", "mandatory_late", "given_up", "published_late", "not_wanted", "policy_fault", "stage_failed",
-         "overrun", "publication", "slack", "preferred", "left_idle", "limit", "yields", "resource_lost", "busy")
+         "overrun", "publication", "slack", "skipped", "other_version", "preferred", "left_idle", "limit", "yields", "resource_lost",
+         "busy")
 
 
 @dataclass
@@ -108,12 +109,13 @@ class _Judge:
             return found
         failed = self._failures()
         if not closing.options:
-            if job.stream.kind == "version":
-                return self.make("complete", "one of its versions was done, and no other may follow")
             if failed:
                 self.stage = failed[-1][2]
-                return self.make("stage_failed", f"{short(self.stage)} {failed[-1][1]} {self.at(failed[-1][0])}, and what follows needs it")
-            return self.make("complete", "no step was left that could still be done")
+                after = ", and what follows needs it" if job.stream.kind == "milestone" else ", and no other was left"
+                return self.make("stage_failed", f"{short(self.stage)} {failed[-1][1]} {self.at(failed[-1][0])}{after}")
+            if job.stream.kind == "version":
+                return self.make("other_version", f"{short(closing.stage)} was chosen, and only one of its versions is run")
+            return self.make("skipped", f"{short(closing.stage)} was its last step, and those before it that were skipped cannot follow")
         if closing.wants is False:
             return self._not_wanted()
         arrived = self._ready()

@@ -14,6 +14,7 @@ from imprecise.model import Action, Event, Stream
 from imprecise.refinement import NEVER_NS
 
 from ..executive import reproduce
+from .explain_watch import State
 from .explain_world import Release, World, depth_after
 from .view import View
 
@@ -46,20 +47,19 @@ class Outcome:
 
 
 Span = tuple[int, int]
-Warm = tuple[dict[str, Any], dict[str, Any]]
-"""Estimates by stage, and the attributes of the policy."""
 
 
 class Rerun:
-    """The world of a record, ready to be run from job `first` on until the target is closed; `warm` are estimates and policy then."""
+    """The world of a record, ready to be run from a `state` on (None: from the start) until the target is closed."""
 
-    def __init__(self, world: World, description: Mapping[str, Any], first: int, warm: Warm | None, stalls: Sequence[Span] = ()):
-        self.world, self.description, self.first, self.warm = world, description, first, warm
+    def __init__(self, world: World, description: Mapping[str, Any], state: State | None, stalls: Sequence[Span] = ()):
+        self.world, self.description, self.state = world, description, state
+        self.first = 0 if state is None else state.next_job
+        self.begin_ns = min(r.seen_ns for r in world.releases) if state is None else state.now_ns
         self.stalls = _merged(stalls)
-        self.count = 0
 
     def engine(self, change: Change) -> Engine:
-        """The engine with the change, as it was when job `first` came."""
+        """The engine with the change, in the state to begin with; frames that are in it already keep their deadline."""
         given = dict(self.description)
         mine = self.world.releases[self.world.target].stream
         streams = [dict(entry) for entry in given["streams"]]
@@ -70,32 +70,41 @@ class Rerun:
             streams[mine]["deadline_ns"] = change.deadline_ns
             given["local_ns"] = [[i, k, ns + more_ns if i == mine else ns] for i, k, ns in given["local_ns"]]
         given["streams"], given["resources"] = streams, {**given["resources"], **change.units}
-        engine = reproduce.build(given)
-        if self.warm is not None:
-            estimates, policy = self.warm
-            engine.estimates.update(copy.deepcopy(estimates))
-            vars(engine.policy).update(copy.deepcopy(policy))
-        return engine
+        changed = reproduce.build(given)
+        return changed if self.state is None else _in_state(changed, self.state.engine)
 
     def run(self, change: Change) -> Outcome:
         """Until the target is closed."""
-        self.count += 1
         return _Run(self, change).loop()
+
+
+def _in_state(changed: Engine, state: Engine) -> Engine:
+    """A copy of an engine in its state that from now on does as a fresh one would: streams, their local deadlines, and units."""
+    engine = copy.deepcopy(state, {id(stream): stream for stream in state.streams})
+    engine.streams, engine._local_ns = changed.streams, changed._local_ns
+    for name, count in changed.units.items():
+        engine.resources.free[name] += range(engine.units[name], count)
+    engine.units = changed.units
+    return engine
 
 
 class _Run:
     """One re-run's state. Jobs have the engine's numbers; `jobs` maps them to those of the record."""
 
     def __init__(self, rerun: Rerun, change: Change):
-        self.world, self.engine = rerun.world, rerun.engine(change)
-        self.stalls, self.starts = rerun.stalls, [start for start, _ in rerun.stalls]
-        self.release_ns = rerun.world.releases[rerun.world.target].release_ns
-        coming = [(self._moved(r, change.slower), job) for job, r in enumerate(self.world.releases) if job >= rerun.first]
+        self.world, self.engine, self.begin_ns = rerun.world, rerun.engine(change), rerun.begin_ns
+        self.slower = change.slower
+        coming = [(self._moved(r), job) for job, r in enumerate(self.world.releases) if job >= rerun.first]
         self.coming = sorted(coming, key=lambda pair: (pair[0].seen_ns, pair[1]))
-        self.shift_ns = max(0, -min(r.release_ns for r, _ in self.coming))  # the engine's time begins at 0
-        begin_ns = self.coming[0][0].seen_ns
-        self.faults = [(max(begin_ns, at_ns), event) for at_ns, event in self.world.faults]
-        self.jobs: list[int] = []
+        target = self.world.releases[self.world.target]
+        self.release_ns = self._moved(target).release_ns
+        moved_ns = self.release_ns - target.release_ns  # stalls and faults keep their place beside the explained frame
+        self.stalls = [(start + moved_ns, end + moved_ns) for start, end in rerun.stalls]
+        self.starts = [start for start, _ in self.stalls]
+        begin_ns = self.coming[0][0].seen_ns if rerun.state is None else rerun.begin_ns
+        self.faults = [(max(begin_ns, at_ns + moved_ns), event) for at_ns, event in self.world.faults
+                       if rerun.state is None or at_ns >= rerun.begin_ns]
+        self.jobs = list(range(rerun.first))
         self.heap: list[tuple[int, int, Event]] = []
         self.order = 0
         self.running: dict[tuple[str, int], int] = {}  # unit -> order of the event that ends what runs there
@@ -106,13 +115,31 @@ class _Run:
         self.guesses: set[tuple[int, int]] = set()
         self.own: dict[int, int] = {}
         self.depths: dict[int, int] = {}  # of the answers so far
+        self.wake_ns = NEVER_NS
+        if rerun.state is not None:
+            self._go_on(rerun.state)
 
-    def _moved(self, release: Release, slower: int) -> Release:
-        """A release where all periods are longer; the explained frame stays where it is, and all are seen as late as they were."""
-        if slower == SHARES:
+    def _moved(self, release: Release) -> Release:
+        """A release where all periods are longer from the beginning on; all are seen as late as they were."""
+        if self.slower == SHARES:
             return release
-        at_ns = self.release_ns + (release.release_ns - self.release_ns) * slower // SHARES
-        return release._replace(release_ns=at_ns, seen_ns=at_ns + release.seen_ns - release.release_ns)
+        at_ns = self.begin_ns + (release.release_ns - self.begin_ns) * self.slower // SHARES
+        return release._replace(release_ns=at_ns, seen_ns=max(self.begin_ns, at_ns + release.seen_ns - release.release_ns))
+
+    def _go_on(self, state: State) -> None:
+        """What runs, waits or is gone when it begins."""
+        self.wake_ns = state.wake_ns
+        for job in self.engine.jobs.values():
+            self.depths[job.id] = job.depth if job.depth >= 0 else depth_after(job.stream, -1, job.done - 1) if job.done else -1
+            key = (job.id, job.next)
+            self.attempts[key] = sum(spell.end_ns < state.now_ns for spell in self.world.spells.get(key, ()))
+            if job.spent_ns:
+                self.left[key] = max(0, self.world.spell(*key, self.attempts[key]).took_ns - job.spent_ns)
+        for unit, (number, stage, since_ns) in state.running.items():
+            self._start(Action("start", number, stage, *unit), since_ns)
+        for gone_ns, back_ns, (resource, place) in self.world.absences:
+            if gone_ns < state.now_ns <= back_ns:
+                self._push(back_ns, Event("back", 0, resource=resource, unit=place))
 
     def _awake(self, now_ns: int) -> int:
         """The same, or the end of a stall of the machine."""
@@ -122,7 +149,7 @@ class _Run:
     def loop(self) -> Outcome:
         """Step the engine from instant to instant, as the simulator does: stages that end, then faults, then arrivals."""
         index = fault = 0
-        wake_ns, shift = NEVER_NS, self.shift_ns
+        wake_ns = self.wake_ns
         while True:
             next_ns = self.coming[index][0].seen_ns if index < len(self.coming) else NEVER_NS
             fault_ns = self.faults[fault][0] if fault < len(self.faults) and (self.heap or index < len(self.coming)) else NEVER_NS
@@ -136,15 +163,15 @@ class _Run:
                 fault += 1
             while index < len(self.coming) and self.coming[index][0].seen_ns <= now:
                 release, job = self.coming[index]
-                events.append(Event("release", release.release_ns + shift, release.stream, release.frame))
+                events.append(Event("release", release.release_ns, release.stream, release.frame))
                 self.jobs.append(job)
                 index += 1
-            actions = self.engine.step(now + shift, events)
+            actions = self.engine.step(now, events)
             if wake_ns <= now:
                 wake_ns = NEVER_NS
             for action in actions:
                 if action.kind == "wake":
-                    wake_ns = action.at_ns - shift
+                    wake_ns = action.at_ns
                 elif action.kind == "start":
                     self._start(action, now)
                 elif action.kind == "preempt":
@@ -161,7 +188,7 @@ class _Run:
             _, order, event = heappop(self.heap)
             unit = (event.resource, event.unit)
             if event.kind == "back":
-                events.append(event._replace(at_ns=now + self.shift_ns))
+                events.append(event._replace(at_ns=now))
             elif self.running.get(unit) == order:  # else its unit was lost, or it was preempted
                 del self.running[unit]
                 events.append(event)
@@ -172,7 +199,7 @@ class _Run:
     def _fault(self, event: Event, now: int) -> Event:
         if event.kind == "lost":
             self.running.pop((event.resource, event.unit), None)
-        return event._replace(at_ns=now + self.shift_ns, job=-1, stage=-1)
+        return event._replace(at_ns=now, job=-1, stage=-1)
 
     def _push(self, at_ns: int, event: Event) -> None:
         self.order += 1
@@ -187,9 +214,9 @@ class _Run:
             self.unknown.add(key)
             if job == self.world.target:
                 self.own[action.stage] = spell.took_ns
-        end_ns = now + self.left.pop(key, max(0, spell.took_ns))
+        end_ns = max(self.begin_ns, now + self.left.pop(key, max(0, spell.took_ns)))
         value = self._value(action, job) if spell.kind == "done" else 0.0
-        event = Event(spell.kind, max(now, end_ns + spell.lag_ns) + self.shift_ns, -1, -1, action.job, action.stage, *unit, value)
+        event = Event(spell.kind, max(now, end_ns + spell.lag_ns), -1, -1, action.job, action.stage, *unit, value)
         self._push(end_ns, event)
         self.running[unit], self.ends[self.order] = self.order, end_ns
         self.attempts[key] = attempt + 1

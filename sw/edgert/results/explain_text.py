@@ -70,6 +70,6 @@ def _replayed(replay: Mapping[str, Any]) -> str:
     if replay["steps"]:
         parts.append(f"{replay['steps']:,} recorded steps replayed, the same action for action")
     if replay["frames"]:
-        begin = "from the start of the run" if replay["from_start"] else "with the learnt durations that the record had by then"
+        begin = "from the start of the run" if replay["from_start"] else "from the state that the record was in then"
         parts.append(f"changes were replayed over {replay['frames']:,} frames up to this one, {begin}")
     return "; ".join([*parts, *replay["notes"]]) + "."

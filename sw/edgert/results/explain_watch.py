@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from imprecise.engine import Engine
 from imprecise.model import Action, Event, Job, Stage
+from imprecise.refinement import NEVER_NS
 
 from ..errors import RecordError
 from ..executive import reproduce
@@ -97,17 +98,29 @@ class Moment:
         return next((busy for busy in self.busy if busy.job == job), None)
 
 
+@dataclass(frozen=True)
+class State:
+    """Everything just before the step at `now_ns`, which releases job `next_job`: a copy of the engine, when it is to be woken, and what
+    runs: unit -> job, stage index, since."""
+
+    engine: Engine
+    now_ns: int
+    next_job: int
+    wake_ns: int
+    running: Mapping[tuple[str, int], tuple[int, int, int]]
+
+
 @dataclass
 class History:
-    """What happened to one job. `job` is the engine's own (None: it was closed in the step that released it); `steps` compared; `warm`:
-    estimates and attributes of the policy some frames before it."""
+    """What happened to one job. `job` is the engine's own (None: it was closed in the step that released it); `steps`: how many were
+    compared; `state`: how things were some frames before it (None: that is the start of the run, or it cannot be copied)."""
 
     target: int
     engine: Engine
     moments: list[Moment] = field(default_factory=list)
     job: Job | None = None
     steps: int = 0
-    warm: tuple[dict[str, Any], dict[str, Any]] | None = None
+    state: State | None = None
 
     @property
     def closing(self) -> Moment | None:
@@ -124,20 +137,21 @@ def fresh(description: Mapping[str, Any], path: object) -> Engine:
 
 
 def follow(description: Mapping[str, Any], steps: Sequence[Step], target: int, first: int, path: object) -> History:
-    """Replay until job `target` is closed and holds no unit; keep the state of estimates and policy before job `first`.
+    """Replay until job `target` is closed and holds no unit; keep the state before job `first` comes.
 
     Raises RecordError where the replayed actions are not the recorded ones: what is explained would not be what happened.
     """
     engine = fresh(description, path)
     history = History(target, engine)
     watcher = _Watcher(engine, history, description)
-    released = 0
+    released, wake_ns = 0, NEVER_NS
     for number, now_ns, events, recorded in steps:
         if number != history.steps:
             raise RecordError(f"{path} lacks step {history.steps}", "only a run with every step can be explained")
         more = sum(event.kind == "release" for event in events)
-        if released <= first < released + more:
-            history.warm = _state(engine)
+        if 0 < released <= first < released + more:
+            copied = _copy(engine)
+            history.state = None if copied is None else State(copied, now_ns, released, wake_ns, dict(watcher.running))
         if released <= target < released + more:
             watcher.attach()
         released += more
@@ -147,6 +161,7 @@ def follow(description: Mapping[str, Any], steps: Sequence[Step], target: int, f
             raise RecordError(f"{path} is not what this engine does: {Difference(number, now_ns, tuple(recorded), tuple(actions))}",
                               "it was made by another version, or with another policy; explain it with the edgert that made it")
         history.steps += 1
+        wake_ns = next((a.at_ns for a in actions if a.kind == "wake"), wake_ns if wake_ns > now_ns else NEVER_NS)
         watcher.after(number, now_ns, events, actions)
         if watcher.over:
             break
@@ -318,10 +333,10 @@ class _Watcher:
                    for job in self.engine.jobs.values())
 
 
-def _state(engine: Engine) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """A copy of the estimates and of the policy's attributes; None for a policy that cannot be copied."""
+def _copy(engine: Engine) -> Engine | None:
+    """An engine of its own in the same state; None for one that cannot be copied (a policy that holds a file, say)."""
     try:
-        return copy.deepcopy(engine.estimates), copy.deepcopy(vars(engine.policy))
+        return copy.deepcopy(engine, {id(stream): stream for stream in engine.streams})
     except (TypeError, ValueError, RecursionError):
         return None
 

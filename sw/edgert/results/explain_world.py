@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHECKED = 2000  # recorded durations and confidences that draws are held to
 ENDS = ("done", "failed", "abandoned")
+CUT = "cut"  # an execution whose unit was lost: it would have taken longer, nobody knows how long
 
 
 class Release(NamedTuple):
@@ -39,19 +40,22 @@ class Release(NamedTuple):
 
 class Spell(NamedTuple):
     """One execution of a stage: `took_ns` from the step that started it to the one that learnt of its end, `lag_ns` (<= 0) from that step
-    back to the end itself; an "abandoned" one's unit is gone for `back_ns` more (-1: for good)."""
+    back to the end itself; an "abandoned" one's unit is gone for `back_ns` more (-1: for good). `end_ns`: when that step was (-1: it is no
+    recorded one)."""
 
     took_ns: int
     lag_ns: int
     kind: str
     value: float
     back_ns: int = -1
+    end_ns: int = -1
 
 
 @dataclass
 class World:
     """Everything that does not depend on the schedule. `drawn` and `guessed` collect, while it is run, what the record does not know:
-    (job, stage index) durations, (job, depth) confidences. `target` is the job that is explained: it gets medians."""
+    (job, stage index) durations, (job, depth) confidences. `absences` of units that were given up: from, to, which. `target` is the
+    job that is explained: it gets medians."""
 
     view: View
     streams: Sequence[Stream]
@@ -60,27 +64,30 @@ class World:
     spells: dict[tuple[int, int], list[Spell]] = field(default_factory=dict)
     values: dict[tuple[int, int], float] = field(default_factory=dict)
     faults: list[tuple[int, Event]] = field(default_factory=list)
+    absences: list[tuple[int, int, tuple[str, int]]] = field(default_factory=list)
     draws: Draws | None = None
     pictures: Pictures | None = None
     drawn: set[tuple[int, int]] = field(default_factory=set)
-    guessed: set[tuple[int, int]] = field(default_factory=set)
+    guessed: dict[tuple[int, int], float] = field(default_factory=dict)
     _models: dict[str, DurationModel] = field(default_factory=dict)
     _pairs: dict[tuple[str, int, int], list[tuple[float, float]]] = field(default_factory=dict)
 
     def spell(self, job: int, stage: int, attempt: int) -> Spell:
         """How the given attempt (0: the first) of a stage goes; what was never tried is as the scenario or the record's durations say."""
-        known = self.spells.get((job, stage), ())
+        known, least_ns = self.spells.get((job, stage), ()), 1
         if attempt < len(known):
-            return known[attempt]
+            if known[attempt].kind != CUT:
+                return known[attempt]
+            least_ns = known[attempt].took_ns + 1
         release = self.releases[job]
         if self.draws is not None:
-            return Spell(self.draws.duration_ns(release.stream, release.frame, stage), 0, "done", 0.0)
+            return Spell(max(least_ns, self.draws.duration_ns(release.stream, release.frame, stage)), 0, "done", 0.0)
         self.drawn.add((job, stage))
         name = self.streams[release.stream].stages[stage].name
         share = np.array([0.5])
         if job != self.target:
             share = uniforms(key_of(int(self.view.meta.get("seed") or 0), self.streams[release.stream].name, name), release.frame, 1)
-        return Spell(int(self.model(name).draw(release.frame, share)[0]), 0, "done", 0.0)
+        return Spell(max(least_ns, int(self.model(name).draw(release.frame, share)[0])), 0, "done", 0.0)
 
     def model(self, name: str) -> DurationModel:
         """The durations of a stage: recorded ones where there are enough, else those measured before the run."""
@@ -103,11 +110,12 @@ class World:
         if key not in self.values:
             release = self.releases[job]
             known = None if self.pictures is None else self.pictures.confidence(release.stream, release.frame, depth)
-            if known is None:
-                self.guessed.add(key)
-                return self._alike(self.streams[release.stream].stages[0].name, before, depth, self.values.get((job, before), 0.0))
-            self.values[key] = known
-        return self.values[key]
+            if known is not None:
+                self.values[key] = known
+            elif key not in self.guessed:
+                sure = self.values.get((job, before), self.guessed.get((job, before), 0.0))
+                self.guessed[key] = self._alike(self.streams[release.stream].stages[0].name, before, depth, sure)
+        return self.values[key] if key in self.values else self.guessed[key]
 
     def _alike(self, name: str, before: int, depth: int, value: float) -> float:
         key = (name, before, depth)
@@ -151,7 +159,7 @@ def world_of(view: View, streams: Sequence[Stream], steps: Sequence[Step], targe
                 del running[unit]
                 job, stage, since_ns, before_ns = place
                 world.spells.setdefault((job, stage), []).append(
-                    Spell(now_ns - since_ns + before_ns, min(0, event.at_ns - now_ns), event.kind, event.value))
+                    Spell(now_ns - since_ns + before_ns, min(0, event.at_ns - now_ns), event.kind, event.value, end_ns=now_ns))
                 if event.kind == "done":
                     depths[job] = depth_after(streams[world.releases[job].stream], depths.get(job, -1), stage)
                     world.values[job, depths[job]] = event.value
@@ -160,8 +168,11 @@ def world_of(view: View, streams: Sequence[Stream], steps: Sequence[Step], targe
             elif event.kind == "back" and unit in gone:
                 job, stage, when_ns = gone.pop(unit)
                 world.spells[job, stage][-1] = world.spells[job, stage][-1]._replace(back_ns=now_ns - when_ns)
+                world.absences.append((when_ns, now_ns, unit))
             else:
-                running.pop(unit, None)
+                if event.kind == "lost" and place is not None:
+                    job, stage, since_ns, before_ns = running.pop(unit)
+                    world.spells.setdefault((job, stage), []).append(Spell(now_ns - since_ns + before_ns, 0, CUT, 0.0, end_ns=now_ns))
                 world.faults.append((now_ns, event))
         for action in actions:
             unit = (action.resource, action.unit)
