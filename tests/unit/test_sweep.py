@@ -214,7 +214,8 @@ def test_a_store_that_cannot_be_written_says_so_and_keeps_what_it_has(tmp_path, 
 
 def test_a_key_depends_on_all_that_determines_the_value_and_on_nothing_else():
     def cell(**changed):
-        given = {"kind": ADD, "params": {"a": 1, "b": {"c": [1, 2.0]}}, "inputs": {"numbers": (1, 2)}, "needs": {"x": Cell(SQUARE, {"x": 1})}}
+        given = {"kind": ADD, "params": {"a": 1, "b": {"c": [1, 2.0]}}, "inputs": {"numbers": (1, 2)},
+                 "needs": {"x": Cell(SQUARE, {"x": 1})}}
         return Cell(**{**given, **changed}).key
 
     keys = [cell(), cell(kind="sweep_kinds:fail"), cell(params={"a": 2, "b": {"c": [1, 2.0]}}), cell(params={"a": 1, "b": {"c": [2.0, 1]}}),
@@ -245,8 +246,8 @@ def test_a_scenario_counts_by_its_content_in_every_process():
 
 
 def test_values_of_different_types_differ_and_equal_arrays_agree():
-    values = [1, 1.0, True, "1", None, (1,), (1.0,), {1: 2}, {"1": 2}, {1}, np.array([1]), np.array([1.0]), np.array([[1]]), ("float", "0x1p+0"),
-              os.path.join, Path("1")]
+    values = [1, 1.0, True, "1", None, (1,), (1.0,), {1: 2}, {"1": 2}, {1}, np.array([1]), np.array([1.0]), np.array([[1]]),
+              ("float", "0x1p+0"), os.path.join, Path("1")]
     assert len({hashing.digest(v) for v in values}) == len(values)
     array = np.arange(6).reshape(2, 3)
     assert hashing.digest(array.T) == hashing.digest(np.ascontiguousarray(array.T)) != hashing.digest(array)

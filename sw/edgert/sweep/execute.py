@@ -117,10 +117,8 @@ def _jobs(jobs: int | None, engine: str) -> int:
 # One cell, in a worker ------------------------------------------------------------------------------------------------
 
 
-def compute_one(work: _Work, parent: int = 0) -> _Done:
-    """Call a cell's function. `parent`: a process without which this one has no reason to be (0: none)."""
-    if parent and parent != os.getpid():
-        _serve(parent)
+def compute_one(work: _Work) -> _Done:
+    """Call a cell's function."""
     index, kind, params, inputs, needs = work
     start = time.perf_counter()
     text, error = None, ""
@@ -133,21 +131,12 @@ def compute_one(work: _Work, parent: int = 0) -> _Done:
     return index, text, error, time.perf_counter() - start
 
 
-_serving = 0
-
-
-def _serve(parent: int) -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when it is gone."""
-    global _serving  # noqa: PLW0603
-    if _serving == parent:
-        return
-    _serving = parent
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    first = os.getppid()
+def serve(parent: int) -> None:
+    """What a worker does first: leave Ctrl-C to the parent, and end when it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        while os.getppid() == first:
+        while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
 
@@ -202,9 +191,9 @@ def _loky(jobs: int) -> Iterator[_Backend]:
     from joblib.externals.loky import get_reusable_executor
 
     try:
-        yield "loky", {"inner_max_num_threads": 1}
+        yield "loky", {"inner_max_num_threads": 1, "initializer": serve, "initargs": (os.getpid(),)}
     finally:
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
 
 @contextlib.contextmanager
@@ -280,7 +269,7 @@ def _loky_cells(jobs: int) -> _Compute:
 
     def some(cells: Sequence[_Work]) -> Generator[_Done, None, None]:
         parallel = joblib.Parallel(batch_size=1, return_as="generator_unordered")
-        outcomes = parallel(joblib.delayed(compute_one)(work, os.getpid()) for work in cells)
+        outcomes = parallel(joblib.delayed(compute_one)(work) for work in cells)
         try:
             yield from outcomes
         finally:

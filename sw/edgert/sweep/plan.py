@@ -41,14 +41,14 @@ from imprecise.admission import Certificate, Task, admit
 from imprecise.engine import Engine
 from imprecise.scenario import Scenario, ScenarioError
 from imprecise.simulation import Simulation, StreamTotals
-from imprecise.tables import MAX_NS, Table, nearest, read_toml
+from imprecise.tables import MAX_NS, Table, line_of, nearest, read_toml
 
 from .cells import TUNED
 from .hashing import code_of_policy
-from .lines import LinedTable
 from .store import Cell
 
 MAX_CELLS = 1_000_000
+_NEXT = re.compile(r"""\s*(\[|["'\w.-]+\s*=)""")  # a line that begins another key or table
 DERIVED = ("miss_ratio",)
 TUNE_SEED, TUNE_FRAMES = 1_000_000, 4000  # far from the seeds that results are made with
 OPTIONS = sorted({"quantile", "blocking_ns"} & set(inspect.signature(Engine.__init__).parameters))
@@ -102,21 +102,22 @@ def read(path: str | Path) -> Plan:
     """
     path = Path(path)
     data = read_toml(path)
-    return _Reader(LinedTable(data, path, text=path.read_text(encoding="utf-8"))).plan()
+    return _Reader(Table(data, path)).plan()
 
 
 class _World:
     """A scenario file or a generator, from which worlds are made. `make(load, overrides, seed)`; `seeded`: another one for each seed."""
 
-    def __init__(self, name: str, key: str, literal: str, seeded: bool, make: Callable[[float | None, Mapping[str, Any], int], Scenario],
-                 takes: Callable[[str], bool]):
-        self.name, self.key, self.literal, self.seeded, self.make, self.takes = name, key, literal, seeded, make, takes
+    def __init__(self, name: str, path: Path, key: str, literal: str, seeded: bool,
+                 make: Callable[[float | None, Mapping[str, Any], int], Scenario], takes: Callable[[str], bool]):
+        self.name, self.path, self.key, self.literal = name, path, key, literal
+        self.seeded, self.make, self.takes = seeded, make, takes
 
 
 class _Reader:
     """Reads one file."""
 
-    def __init__(self, top: LinedTable):
+    def __init__(self, top: Table):
         self.top = top
         self.bundles: dict[str, Any] = {}
         self.works: dict[str, Any] = {}
@@ -178,11 +179,11 @@ class _Reader:
     def _policy(self, spec: str) -> str:
         """The hash of a policy's code, which shows that there is one; `tuned` stands for some number."""
         if TUNED in spec and not re.fullmatch(rf"threshold:(.*,)?\s*theta{TUNED}", spec):
-            raise self.top.error("policies", repr(spec), "tuned only as in 'threshold:theta=tuned'", spec)
+            raise _wrong(self.top, "policies", spec, "tuned only as in 'threshold:theta=tuned'")
         try:
             return code_of_policy(policies.make(spec.replace(TUNED, "=0.5")))
         except ValueError as error:
-            raise self.top.blame("policies", error, spec) from None
+            raise blame(self.top, "policies", error, spec) from None
 
     def _loads(self) -> list[float | None]:
         if "loads" not in self.top.data:
@@ -208,10 +209,10 @@ class _Reader:
         metrics = self._texts("metrics", [])
         for name in metrics:
             if name.partition(".")[0] not in known:
-                raise self.top.error("metrics", repr(name), nearest(name, known), name)
+                raise _wrong(self.top, "metrics", name, nearest(name, known))
         return metrics
 
-    def _options(self, table: LinedTable) -> dict[str, Any]:
+    def _options(self, table: Table) -> dict[str, Any]:
         options: dict[str, Any] = {}
         if "quantile" in table.data:
             options["quantile"] = table.number("quantile")
@@ -225,7 +226,7 @@ class _Reader:
         table.finish()
         return options
 
-    def _grid(self, table: LinedTable) -> dict[str, list[Any]]:
+    def _grid(self, table: Table) -> dict[str, list[Any]]:
         for key, values in table.data.items():
             if not isinstance(values, list) or not values:
                 hint = f'a list of values; a dotted key stands in quotes, like "{key}.{next(iter(values), "x")}" = [...]'
@@ -246,7 +247,7 @@ class _Reader:
             path = beside if beside.is_file() else scenario.find(spec)
             data = read_toml(path)
         except ScenarioError as error:
-            raise self.top.blame(key, error, spec) from None
+            raise blame(self.top, key, error, spec) from None
 
         def make(load: float | None, overrides: Mapping[str, Any], seed: int) -> Scenario:
             changed = copy.deepcopy(data) if overrides else data
@@ -254,7 +255,7 @@ class _Reader:
                 override(changed, dotted, value)
             return scenario.parse(changed, path, self._resolve, load)
 
-        return _World(path.stem, key, spec, False, make, lambda dotted: not dotted.startswith("generate."))
+        return _World(path.stem, path, key, spec, False, make, lambda dotted: not dotted.startswith("generate."))
 
     def _resolve(self, name: str) -> Any:
         from ..cli.simulate import workload
@@ -267,25 +268,23 @@ class _Reader:
         name = table.name("name")
 
         def make(load: float | None, overrides: Mapping[str, Any], seed: int) -> Scenario:
-            assert isinstance(table, LinedTable)
             data = {**table.data, **{dotted.split(".", 2)[2]: value for dotted, value in overrides.items()}}
-            return _generated(LinedTable(data, table.path, table.where, table.text_of_file, table.keys), load, seed)
+            return _generated(Table(data, table.path, table.where), load, seed)
 
-        return _World(name, table.where.partition("[")[0], name, True, make, lambda dotted: dotted.startswith(f"generate.{name}."))
+        return _World(name, table.path, f"{table.where}.name", name, True, make, lambda dotted: dotted.startswith(f"generate.{name}."))
 
     def _check(self, worlds: list[_World], grid: Mapping[str, list[Any]]) -> None:
         """Every world, load and value of the grid alone: so an error names the key that leads to it."""
         if not worlds:
             raise self.top.error("scenarios", "nothing", "scenarios, or a [[generate]]")
-        names = [world.name for world in worlds]
-        for world in worlds:
-            if names.count(world.name) > 1:
-                raise self.top.error(world.key, f"two of the name {world.name!r}", "another name for each", world.literal)
+        for i, world in enumerate(worlds):
+            if any(other.name == world.name for other in worlds[:i]):
+                raise blame(self.top, world.key, f"found two of the name {world.name!r}, expected another name for each", world.literal)
             try:
                 world.make(None, {}, 0)
             except ScenarioError as error:
-                raise (error if world.seeded else self.top.blame(world.key, error, world.literal)) from None
-        table = LinedTable(dict(grid), self.top.path, "grid", self.top.text_of_file, ("grid",))
+                raise (error if world.seeded else blame(self.top, world.key, error, world.literal)) from None
+        table = Table(dict(grid), self.top.path, "grid")
         for dotted, values in grid.items():
             takers = [world for world in worlds if world.takes(dotted)]
             if not takers:
@@ -295,7 +294,7 @@ class _Reader:
                 try:
                     world.make(None, {dotted: value}, 0)
                 except ScenarioError as error:
-                    raise table.blame(f'"{dotted}"' if "." in dotted else dotted, ScenarioError(_without_place(error)),
+                    raise blame(table, dotted, _without_place(error, world.path),
                                       _written(value)) from None
 
     def _combinations(self, worlds: list[_World], loads: Sequence[float | None],
@@ -314,20 +313,20 @@ class _Reader:
                 world.make(None, overrides, seed)
             except ScenarioError:
                 shown = ", ".join(f"{k} = {_written(v)}" for k, v in overrides.items())
-                raise self.top.blame("grid", ScenarioError(f"{world.name} with {shown}: {_without_place(error)}")) from None
-            raise self.top.blame("loads", ScenarioError(f"{world.name} with load {load:g}: {_without_place(error)}")) from None
+                raise blame(self.top, "grid", f"{world.name} with {shown}: {_without_place(error, world.path)}") from None
+            raise blame(self.top, "loads", f"{world.name} with load {load:g}: {_without_place(error, world.path)}") from None
         if not validation:
             return made
         try:
             return made.on_validation()
         except ScenarioError as error:
-            raise self.top.blame("validation", error) from None
+            raise blame(self.top, "validation", error) from None
 
     def _tune(self, world: Scenario, params: Mapping[str, Any]) -> Cell:
         try:
             return Cell("edgert.sweep.cells:tune", params, {"scenario": world.on_validation()})
         except ScenarioError as error:
-            raise self.top.blame("policies", error, TUNED) from None
+            raise blame(self.top, "policies", error, TUNED) from None
 
 
 def _portable(spec: str) -> tuple[str, dict[str, str]]:
@@ -372,7 +371,7 @@ def _override(data: Any, parts: list[str], value: Any, dotted: str) -> None:
         _override(data.setdefault(parts[0], {}), parts[1:], value, dotted)
 
 
-def _generated(table: LinedTable, load: float | None, seed: int) -> Scenario:
+def _generated(table: Table, load: float | None, seed: int) -> Scenario:
     """The world of one `[[generate]]` for one seed."""
     name = table.name("name")
     found: dict[str, Any] = {}
@@ -399,17 +398,35 @@ def _generated(table: LinedTable, load: float | None, seed: int) -> Scenario:
                                       accuracy=found["accuracy"], limit=found["optional_limit"], sigma=found["sigma"],
                                       fastest=found["fastest"], guard_ns=found["guard"])
     except (ValueError, ImportError) as error:
-        raise table.blame("name", error) from None
+        raise blame(table, "name", error) from None
 
 
 def _proven(tasks: list[Task]) -> bool:
     return isinstance(admit(tasks), Certificate)
 
 
-def _without_place(error: Exception) -> str:
-    """A message without the file that it begins with."""
-    head, colon, rest = str(error).partition(": ")
-    return rest if colon and ("/" in head or head.endswith(".toml") or ".toml:" in head) else str(error)
+def blame(table: Table, key: str, message: Exception | str, literal: str = "") -> ScenarioError:
+    """The error that a key leads to, found elsewhere; at the line of `literal` where that stands in the key's value."""
+    where = f"{table.where}.{key}" if table.where else key
+    line = line_of(table.path, where)
+    lines = table.path.read_text(encoding="utf-8").splitlines()
+    for number in range(line, len(lines) + 1) if line and literal else ():
+        if number > line and _NEXT.match(lines[number - 1]):
+            break
+        if literal in lines[number - 1]:
+            line = number
+            break
+    return ScenarioError(f"{table.path}{f', line {line}' if line else ''}: {where}: {message}")
+
+
+def _wrong(table: Table, key: str, literal: str, expected: str) -> ScenarioError:
+    """The error of one entry of a list of texts."""
+    return blame(table, key, f"found {literal!r}, expected {expected}", literal)
+
+
+def _without_place(error: Exception, path: Path) -> str:
+    """A message without the file and line that it begins with."""
+    return re.sub(rf"^{re.escape(str(path))}(, line \d+)?: ", "", str(error))
 
 
 def _written(value: Any) -> str:
