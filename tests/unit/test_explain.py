@@ -256,7 +256,23 @@ def test_the_search_finds_the_smallest_of_a_monotone_question_and_ran_both_sides
 
 def test_the_search_says_how_far_it_went_where_nothing_suffices():
     found = smallest(lambda step: False, 100)
-    assert (found.least, found.below, found.most) == (None, 100, 100)
+    assert (found.least, found.below, found.unknown) == (None, 100, False)
+
+
+@pytest.mark.parametrize("known", [1, 2, 9, 30])
+def test_the_search_claims_nothing_where_nobody_knows(known):
+    found = smallest(lambda step: False if step < known else None, 100)
+    assert (found.least, found.below, found.unknown) == (None, known - 1, True)
+    found = smallest(lambda step: False if step < known else True if step < known + 3 else None, 100)
+    assert (found.least, found.below) == (known, known - 1)
+
+
+def test_a_claim_does_not_rest_on_frames_that_the_record_does_not_have(tmp_path):
+    """Of the last frames of a periodic stream under overload none can be said to be refined one period later: others come first."""
+    both = [stream(name, "14ms", "16ms") for name in "ab"]
+    found = explain(record(tmp_path / "r.db", world(tmp_path, *both), "least-confident", 12), 5, "b")
+    row = change(found, "deadline")
+    assert row["suffices"] is None and row["fails"] < 30 * MS and "the record ends too soon" in row["text"]
 
 
 def test_deadlines_are_tried_in_steps_of_a_tenth_of_a_millisecond_or_a_percent():

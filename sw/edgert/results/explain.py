@@ -276,12 +276,12 @@ class _Ask:
         """Search one kind of change: step k stands for `value(k)`, and `change` makes it; `now` is the value of the record."""
         outcomes: dict[int, Outcome] = {}
 
-        def suffices(k: int) -> bool:
+        def suffices(k: int) -> bool | None:
             outcomes[k] = self.rerun.run(change(value(k)))
-            return rank(self.stream, outcomes[k].depth) >= self.target
+            return None if outcomes[k].beyond else rank(self.stream, outcomes[k].depth) >= self.target
 
         found = smallest(suffices, most)
-        shown = [value(found.below) if found.below else None, None if found.least is None else value(found.least), value(found.most)]
+        shown = [value(found.below) if found.below else None, None if found.least is None else value(found.least), value(max(outcomes))]
         below, least, last = (None if v is None else v / SHARES if what == "rate" else v for v in shown)
         row: dict[str, Any] = {"change": what, "goal": self.goal, "unit": unit, "resource": resource, "recorded": now, "suffices": least,
                "fails": now if below is None else below, "tried_to": last, "replays": found.tried, "text": "", "assumes": []}
@@ -300,6 +300,9 @@ class _Ask:
             rates = f" ({1e9 / period_ns / value:.4g} instead of {1e9 / period_ns:.4g} frames/s here)" if period_ns else ""
             return f"all periods {100 * value - 100:.1f} % longer{rates}"
 
+        if found.unknown:
+            up_to = f"none up to {say(row['fails'])} suffices for {row['goal']}, and of more" if found.below else "of this"
+            return f"{up_to} nothing can be said: the record ends too soon"
         if found.least is None:
             return f"none of {found.tried} tried suffices for {row['goal']}, the last with {say(row['tried_to'])}"
         fails = "as recorded" if not found.below else f"with {say(row['fails'])}"
@@ -313,8 +316,6 @@ class _Ask:
             out.append(f"{others} durations that the record does not have are drawn from those of their stage")
         if outcome.guessed:
             out.append(f"{outcome.guessed} confidences that it does not have are those of the frames most alike")
-        if outcome.beyond:
-            out.append("no frame came after the last of the record")
         return out
 
 
@@ -328,6 +329,8 @@ def exact(value_ns: int) -> str:
 
 def _notes(world: World, description: Mapping[str, Any]) -> list[str]:
     notes = ["stages that ran take as long as recorded" + ("; all others as the scenario draws them" if world.draws is not None else "")]
+    if description["guard_ns"]:
+        notes.append(f"the guard stays {duration(description['guard_ns'])}")
     if any(description.get(key) for key in ("blocking_ns", "local_ns", "yields")):
         notes.append("what admission allowed for the recorded run is kept")
     return notes

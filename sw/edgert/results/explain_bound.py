@@ -255,19 +255,25 @@ def why(history: History, decision: Decision, other: Candidate, own: Candidate) 
     if name == "threshold" and other.deadline_ns < own.deadline_ns:
         return f"its deadline is {duration(own.deadline_ns - other.deadline_ns)} earlier"
     if name == "least-confident" and other.confidence < own.confidence:
-        return f"less sure, {other.confidence:.3f} against {own.confidence:.3f}"
+        return f"less sure, {_apart(other.confidence, own.confidence)}"
     if name == "depth-dp" and planned is None and other.density is None and own.density is None and other.confidence < own.confidence:
-        return f"nothing is known to gain, and it is less sure, {other.confidence:.3f} against {own.confidence:.3f}"
+        return f"nothing is known to gain, and it is less sure, {_apart(other.confidence, own.confidence)}"
     if planned is not None and other.job in planned:
         plan = "both are in its plan" if own.job in planned else "its plan has no time for this frame"
         return f"{plan}; expected gain per ms {_per_ms(other.density)} against {_per_ms(own.density)}"
     return (f"expected gain {other.gain:.4f} against {own.gain:.4f}, per ms {_per_ms(other.density)} against {_per_ms(own.density)}, "
-            f"confidence {other.confidence:.3f} against {own.confidence:.3f}")
+            f"confidence {_apart(other.confidence, own.confidence)}")
 
 
 def short(stage: str) -> str:
     """The name of a stage without its model."""
     return stage.rpartition("/")[2]
+
+
+def _apart(one: float, other: float) -> str:
+    """Two figures with as many digits as tell them apart."""
+    digits = next((d for d in range(3, 9) if f"{one:.{d}f}" != f"{other:.{d}f}"), 3)
+    return f"{one:.{digits}f} against {other:.{digits}f}"
 
 
 def _per_ms(density: float | None) -> str:

@@ -33,8 +33,8 @@ class Change:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the frame ended. `kind` "publish", "miss" or "" (never closed); `beyond`: it was closed after the last frame of the record
-    had arrived; `drawn` and `guessed`: how many durations and confidences the record did not know, `own` those of the frame itself, ns
+    """How the frame ended. `kind` "publish", "miss" or "" (never closed); `beyond`: only after frames would have come that the record does
+    not have; `drawn` and `guessed`: how many durations and confidences the record did not know, `own` those of the frame itself, ns
     by stage index."""
 
     kind: str
@@ -57,6 +57,8 @@ class Rerun:
         self.first = 0 if state is None else state.next_job
         self.begin_ns = min(r.seen_ns for r in world.releases) if state is None else state.now_ns
         self.stalls = _merged(stalls)
+        f = world.view.frames
+        self.last_ns = {i: int(f["release_ns"][f["stream"] == i].max()) for i in set(f["stream"].tolist())}
 
     def engine(self, change: Change) -> Engine:
         """The engine with the change, in the state to begin with; frames that are in it already keep their deadline."""
@@ -101,6 +103,8 @@ class _Run:
         moved_ns = self.release_ns - target.release_ns  # stalls and faults keep their place beside the explained frame
         self.stalls = [(start + moved_ns, end + moved_ns) for start, end in rerun.stalls]
         self.starts = [start for start, _ in self.stalls]
+        self.end_ns = min((self._later(rerun.last_ns[i] + stream.period_ns) for i, stream in enumerate(self.world.streams)
+                           if stream.period_ns and i in rerun.last_ns), default=NEVER_NS)  # then a frame comes that nobody knows
         begin_ns = self.coming[0][0].seen_ns if rerun.state is None else rerun.begin_ns
         self.faults = [(max(begin_ns, at_ns + moved_ns), event) for at_ns, event in self.world.faults
                        if rerun.state is None or at_ns >= rerun.begin_ns]
@@ -121,10 +125,11 @@ class _Run:
 
     def _moved(self, release: Release) -> Release:
         """A release where all periods are longer from the beginning on; all are seen as late as they were."""
-        if self.slower == SHARES:
-            return release
-        at_ns = self.begin_ns + (release.release_ns - self.begin_ns) * self.slower // SHARES
+        at_ns = self._later(release.release_ns)
         return release._replace(release_ns=at_ns, seen_ns=max(self.begin_ns, at_ns + release.seen_ns - release.release_ns))
+
+    def _later(self, at_ns: int) -> int:
+        return self.begin_ns + (at_ns - self.begin_ns) * self.slower // SHARES
 
     def _go_on(self, state: State) -> None:
         """What runs, waits or is gone when it begins."""
@@ -155,7 +160,7 @@ class _Run:
             fault_ns = self.faults[fault][0] if fault < len(self.faults) and (self.heap or index < len(self.coming)) else NEVER_NS
             now = min(self.heap[0][0] if self.heap else NEVER_NS, next_ns, fault_ns, wake_ns)
             if now == NEVER_NS:
-                return self._outcome("", -1, 0, True)
+                return self._outcome("", -1, 0, now)
             now = self._awake(now)
             events = self._ended(now)
             while fault < len(self.faults) and self.faults[fault][0] <= now:
@@ -177,10 +182,11 @@ class _Run:
                 elif action.kind == "preempt":
                     self._preempt(action, now)
                 elif self.jobs[action.job] == self.world.target:
-                    return self._outcome(action.kind, action.depth, now - self.release_ns, index == len(self.coming))
+                    return self._outcome(action.kind, action.depth, now - self.release_ns, now)
 
-    def _outcome(self, kind: str, depth: int, late_ns: int, beyond: bool) -> Outcome:
-        return Outcome(kind, depth if kind == "publish" else -1, late_ns, beyond, len(self.unknown), len(self.guesses), dict(self.own))
+    def _outcome(self, kind: str, depth: int, late_ns: int, now: int) -> Outcome:
+        reached = depth if kind == "publish" else -1
+        return Outcome(kind, reached, late_ns, now > self.end_ns, len(self.unknown), len(self.guesses), dict(self.own))
 
     def _ended(self, now: int) -> list[Event]:
         events = []
@@ -247,17 +253,17 @@ class _Run:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search gave. `least`: the smallest step that suffices of those tried, and `below`, the largest tried step below it, does not
-    (both were run); None: none of the `tried` steps up to `most` suffices."""
+    """What a search gave. `least`: the smallest step that suffices of those tried; `below`, the largest tried step below it, does not, and
+    both were run. None: none of the `tried` steps up to `below` suffices; `unknown`: of those above nothing can be said."""
 
     least: int | None
     below: int
-    most: int
     tried: int
+    unknown: bool = False
 
 
-def smallest(suffices: Callable[[int], bool], most: int) -> Found:
-    """Steps 1, 2, 4, ... up to `most`, then the gap below the first that suffices is halved; 0 is known not to.
+def smallest(suffices: Callable[[int], bool | None], most: int) -> Found:
+    """Steps 1, 2, 4, ... up to `most`, then the gap below the first that suffices is halved; 0 is known not to. None: nobody knows.
 
     Where the answer is monotone that is the smallest; else one that suffices while the step below does not.
     """
@@ -265,19 +271,21 @@ def smallest(suffices: Callable[[int], bool], most: int) -> Found:
     while True:
         step = min(step, most)
         tried += 1
-        if suffices(step):
+        known = suffices(step)
+        if known or known is None:
             break
         if step == most:
-            return Found(None, step, most, tried)
+            return Found(None, step, tried)
         below, step = step, 2 * step
     while step - below > 1:
         middle = (step + below) // 2
         tried += 1
-        if suffices(middle):
-            step = middle
+        answer = suffices(middle)
+        if answer or answer is None:
+            step, known = middle, answer
         else:
             below = middle
-    return Found(step, below, most, tried)
+    return Found(step, below, tried) if known else Found(None, below, tried, True)
 
 
 def rank(stream: Stream, depth: int) -> int:
