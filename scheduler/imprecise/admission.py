@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 from .demand import admit, least_deadline, longest_optional_stage
@@ -72,6 +73,7 @@ class RunAdmission:
     local_ns: Mapping[tuple[int, int], int] | None = None
     yields: Mapping[str, tuple[str, ...]] | None = None
     preemptive: tuple[str, ...] = ()
+    priorities: tuple[int, ...] = ()
     least_deadline_ns: int | None = None
     notes: tuple[str, ...] = ()
     resource: str = ""
@@ -84,7 +86,8 @@ class RunAdmission:
     def engine_options(self) -> dict[str, Any]:
         """Keyword arguments for `Engine`: without them the statement does not hold."""
         found = {"blocking_ns": dict(self.blocking_ns or {}), "local_ns": dict(self.local_ns or {}), "yields": dict(self.yields or {})}
-        return {**found, "preemptive": self.preemptive} if self.preemptive else found
+        how = {"preemptive": self.preemptive, "priorities": self.priorities}
+        return {**found, **{key: value for key, value in how.items() if value}}
 
     def to_dict(self) -> dict[str, Any]:
         """For a record or JSON."""
@@ -94,7 +97,7 @@ class RunAdmission:
             "certificates": {name: asdict(c) for name, c in (self.certificates or {}).items()},
             "counter_example": asdict(self.counter_example) if self.counter_example else None,
             "blocking_ns": dict(self.blocking_ns or {}), "yields": {k: list(v) for k, v in (self.yields or {}).items()},
-            "preemptive": list(self.preemptive),
+            "preemptive": list(self.preemptive), "priorities": list(self.priorities),
             "local_ns": [[stream, stage, ns] for (stream, stage), ns in (self.local_ns or {}).items()],
         }
 
@@ -120,6 +123,7 @@ class _Set(NamedTuple):
     optional: frozenset[str]  # resources with optional stages
     apart: tuple[str, ...]  # of them those whose optional stages may hold a core that mandatory work needs
     preemptive: tuple[str, ...]
+    priorities: tuple[int, ...]
     held_ns: int  # the longest stage in line
 
     @property
@@ -139,7 +143,8 @@ class _Set(NamedTuple):
 
 def admit_run(streams: Sequence[Stream], resources: Mapping[str, int], guard_ns: int, wakeup_ns: int, shared: bool,
               preempted: bool, *, inline: Collection[str] = (), overhead_ns: int = 0,
-              sources: Mapping[str, str] | None = None, splits: bool = True, preemptive: Collection[str] = ()) -> RunAdmission:
+              sources: Mapping[str, str] | None = None, splits: bool = True, preemptive: Collection[str] = (),
+              priorities: Sequence[int] = ()) -> RunAdmission:
     """Whether no frame of these streams can miss its deadline on the engine, and under which assumptions.
 
     `resources`: name to units, as the engine's. `guard_ns`: how long before its deadline an answer is published. `wakeup_ns`:
@@ -149,10 +154,11 @@ def admit_run(streams: Sequence[Stream], resources: Mapping[str, int], guard_ns:
     wait for them. `overhead_ns`: what the engine's own step and its records add to each stage. `sources`: stage name to where its
     worst case comes from ("1.3 x the longest of 1,000", "cycles / clock"), "" to where the overhead comes from. `splits=False`: all
     stages count as mandatory, for policies without a split. `preemptive`: resources where the engine interrupts what comes later
-    (simulation only; one unit each). A `wcet_ns` of 0 is unknown. Never raises for what it cannot prove.
+    (simulation only; one unit each). `priorities`: a rank for each stream, as the engine's: fixed priority instead of deadlines.
+    A `wcet_ns` of 0 is unknown. Never raises for what it cannot prove.
     """
     return answer(Question(tuple(streams), resources, guard_ns, wakeup_ns, shared, preempted, tuple(inline), overhead_ns, sources or {},
-                           splits, tuple(r for r in resources if r in preemptive)))
+                           splits, tuple(r for r in resources if r in preemptive), tuple(priorities)))
 
 
 def is_admitted(asked: Question) -> bool:
@@ -176,8 +182,8 @@ def answer(asked: Question) -> RunAdmission:
         return RunAdmission(NOT_PROVEN, untimed)
     local_ns, certificates, limits = found
     assert isinstance(certificates, dict)
-    blocking = {r: limits[r] - question.end_ns[r] for r in question.mandatory  # its unit is free only when its end is seen
-                if r in question.optional and r not in question.preemptive}
+    blocking = {r: int((limits[r] - question.end_ns[r] - asked.decision_ns) / asked.slower.get(r, 1)) for r in question.mandatory
+                if r in question.optional and r not in question.preemptive}  # its unit is free only when its end is seen
     if question.apart:  # they hold up the dispatcher's timers as well
         timers = (asked.guard_ns - asked.wakeup_ns - asked.overhead_ns - question.held_ns) // question.strangers
         blocking.update({r: min(timers, *limits.values()) for r in question.apart})
@@ -185,10 +191,12 @@ def answer(asked: Question) -> RunAdmission:
     notes = [f"stage {st.name!r} may take {format_ns(longest_ns(st))}, more than the "
              f"{format_ns(max(0, blocking[st.resource]))} that may be in the way on {st.resource!r}: it never starts"
              for s in asked.streams for st in asked.optional(s) if longest_ns(st) > blocking.get(st.resource, UNLIMITED_NS)]
+    notes += asked.breaks
     assumptions = _assumptions(asked, blocking, stretch_ns)
     text = f"no frame misses its deadline while {assumptions[0].name} to {assumptions[-1].name} hold"
     return RunAdmission(CERTIFICATE, text, assumptions, certificates, None, blocking, local_ns,
-                        {r: tuple(question.mandatory) for r in question.apart}, asked.preemptive, None, tuple(dict.fromkeys(notes)))
+                        {r: tuple(question.mandatory) for r in question.apart}, asked.preemptive, asked.priorities, None,
+                        tuple(dict.fromkeys(notes)))
 
 
 # The question ---------------------------------------------------------------------------------------------------------
@@ -200,25 +208,31 @@ def _prepared(asked: Question) -> _Set | str:
     if problem:
         return problem
     inline, resources = asked.inline, asked.resources
-    held = max([st.wcet_ns for st in asked.mandatory().values() if st.resource in inline], default=0)
+    held = max([asked.worst_ns(st) for st in asked.mandatory().values() if st.resource in inline], default=0)
     arrival = {r: asked.wakeup_ns + (0 if r in inline else held) for r in resources}
     late = {r: asked.overhead_ns + (0 if r in inline else asked.wakeup_ns + held) for r in resources}
-    segments = tuple(_segments(s, asked.needed(s), late) for s in asked.streams)
+    segments = tuple(_segments(s, asked, late) for s in asked.streams)
     mandatory = {g.resource for list_ in segments for g in list_}
     extra = frozenset(st.resource for s in asked.streams for st in asked.optional(s))
     held_up = asked.shared and not asked.preempted
     if held_up and len(mandatory) > 1 and extra & mandatory:
         return (f"optional stages of {min(extra & mandatory)!r}, which has mandatory ones too, share cores with other mandatory work: use "
                 "SCHED_FIFO, or cores of their own")
+    for resource in mandatory & set(asked.pauses):
+        return f"{resource!r} pauses while {asked.pauses[resource]!r} works, and has mandatory stages: that is not analysed"
+    if asked.priorities and held_up and extra:
+        return "fixed priorities, where optional stages hold cores that mandatory work needs, are not analysed"
+    if asked.priorities and any(len({g.resource for g in list_}) < len(list_) for list_ in segments):
+        return "a stream that comes back to a resource is not analysed with fixed priorities"
     apart = tuple(r for r in sorted(extra) if r not in mandatory) if held_up else ()
-    return _Set(asked.streams, segments, resources, asked.guard_ns, arrival, late, extra, apart, asked.preemptive, held)
+    return _Set(asked.streams, segments, resources, asked.guard_ns, arrival, late, extra, apart, asked.preemptive, asked.priorities, held)
 
 
 def _problem(asked: Question) -> str:
     """Why nothing can be proven, or ""."""
     if not asked.streams:
         return "there is no stream"
-    resources, inline, late_ns = asked.resources, asked.inline, asked.wakeup_ns + asked.overhead_ns
+    resources, inline = asked.resources, asked.inline
     longest, served, worst = 0, set(), dict[str, int]()
     for stream in asked.streams:
         needed = asked.needed(stream)
@@ -238,11 +252,14 @@ def _problem(asked: Question) -> str:
                 return f"stage {stage.name!r} may run on some units of {stage.resource!r} only: give them a resource of their own"
             if stage.resource in asked.preemptive and (resources[stage.resource] > 1 or stage.resource in inline):
                 return f"{stage.resource!r} is preemptive: that is analysed for one unit, outside the dispatcher"
+            if asked.priorities and resources[stage.resource] > 1:
+                return f"{stage.resource!r} has several units: with fixed priorities one is analysed"
             if stage.resource in inline:
-                longest = max(longest, stage.wcet_ns)
+                longest = max(longest, asked.worst_ns(stage))
                 served.add(stage.resource)
     if len(served) > 1:
         return f"{' and '.join(sorted(served))} run in the dispatcher, one at a time: make them one resource"
+    late_ns = asked.wakeup_ns + (asked.overhead_ns if served else 0)
     if asked.guard_ns < late_ns + longest:
         late = f"{format_ns(late_ns + longest)} late (wake-up latency{', and a stage in line' if longest else ''})"
         return f"a timer may be {late}, and the guard is {format_ns(asked.guard_ns)}: give a guard of that length"
@@ -258,11 +275,11 @@ def _untimed(asked: Question, question: _Set) -> str:
     return ""
 
 
-def _segments(stream: Stream, needed: tuple[int, ...], late_ns: Mapping[str, int]) -> tuple[_Segment, ...]:
+def _segments(stream: Stream, asked: Question, late_ns: Mapping[str, int]) -> tuple[_Segment, ...]:
     out: list[_Segment] = []
-    for i in needed:
+    for i in asked.needed(stream):
         stage = stream.stages[i]
-        cost = stage.wcet_ns + late_ns[stage.resource]  # its end is seen so much later, and only then is the unit free
+        cost = asked.worst_ns(stage) + late_ns[stage.resource]  # its end is seen so much later, and only then is the unit free
         if out and out[-1].resource == stage.resource:
             last = out[-1]
             out[-1] = _Segment(last.resource, (*last.stages, i), last.cost_ns + cost, max(last.piece_ns, cost))
@@ -306,7 +323,8 @@ def _with_local_deadlines(question: _Set, weight: Callable[[_Segment], int], lim
     local_ns: dict[tuple[int, int], int] = {}
     tasks: dict[str, list[Task]] = {}
     plain = True
-    for i, (stream, segments) in enumerate(zip(question.streams, question.segments, strict=True)):
+    ranks = question.priorities or (0,) * len(question.streams)  # by rank: fixed priority is analysed in list order
+    for i, stream, segments in sorted(zip(count(), question.streams, question.segments), key=lambda entry: ranks[entry[0]]):
         total = sum(g.cost_ns for g in segments)
         jitter = start = stream.jitter_ns + question.arrival_ns[segments[0].resource]
         left = stream.deadline_ns - question.guard_ns - start - total
@@ -328,8 +346,9 @@ def _with_local_deadlines(question: _Set, weight: Callable[[_Segment], int], lim
         units = question.units[resource]
         if units > 1 and question.strangers:
             return f"{resource!r} has several units and optional stages share their cores: use SCHED_FIFO, or cores of their own"
-        how = "p-edf" if resource in question.preemptive else "np-edf"
-        own = resource in question.optional and how == "np-edf"
+        preemptive = resource in question.preemptive
+        how = ("p-" if preemptive else "np-") + ("fp" if question.priorities else "edf")
+        own = resource in question.optional and not preemptive
         limits[resource], verdict = _limit(set_, units, own, question.strangers, how, limited)
         if isinstance(verdict, CounterExample):
             if plain:
@@ -358,7 +377,7 @@ def _limit(tasks: list[Task], units: int, own: bool, strangers: int, how: str, l
     if not limited or (not own and not strangers):
         return UNLIMITED_NS if limited else 0, verdict(0)
     if not strangers and isinstance(verdict(0), Certificate):
-        low = longest_optional_stage(tasks, units)
+        low = longest_optional_stage(tasks, units, how)
         return low, verdict(low)
     low, high = 0, max(t.deadline_ns for t in tasks)
     best = verdict(0)
@@ -428,12 +447,17 @@ def _least_common_deadline(question: _Set) -> int | None:
 # Assumptions ----------------------------------------------------------------------------------------------------------
 
 
+def _times(asked: Question, resource: str) -> str:
+    return f", times {asked.slower[resource]:g} for what slows {resource!r} down" if resource in asked.slower else ""
+
+
 def _assumptions(asked: Question, blocking: Mapping[str, int], stretch_ns: int) -> tuple[Assumption, ...]:
     """What the statement rests on, numbered."""
     sources, overhead_ns, wakeup_ns = asked.sources, asked.overhead_ns, asked.wakeup_ns
     held = f", and {format_ns(stretch_ns)} more while optional stages hold its core" if stretch_ns else ""
-    found = [("stage", s.name, f"stage {s.name!r} on {s.resource!r} takes at most {format_ns(s.wcet_ns)} "
-              f"({sources.get(s.name, 'assumed')}){held}", s.wcet_ns + stretch_ns) for s in asked.mandatory().values()]
+    found = [("stage", s.name, f"stage {s.name!r} on {s.resource!r} takes at most {format_ns(asked.worst_ns(s))} "
+              f"({sources.get(s.name, 'assumed')}{_times(asked, s.resource)}){held}", asked.worst_ns(s) + stretch_ns)
+             for s in asked.mandatory().values()]
     if overhead_ns:
         found.append(("overhead", "", f"deciding and recording take at most {format_ns(overhead_ns)} a stage "
                       f"({sources.get('', 'assumed')})", overhead_ns))

@@ -72,7 +72,8 @@ def as_scenario(found: CounterExample) -> Scenario:
         arrivals = Releases(captured) if seen == captured else Pattern(captured, seen)
         stream = Stream(f"task{i}", task.period_ns, task.deadline_ns, stages, task.jitter_ns)
         sources.append(Source(stream, arrivals, Workload(stages, (Constant(task.cost_ns),))))
-    return Scenario("counter-example", tuple(sources), {"unit": 1})
+    order = "listed" if found.resource.endswith("fp") else "edf"
+    return Scenario("counter-example", tuple(sources), {"unit": 1}, order=order, preemptive=("unit",) if found.resource[0] == "p" else ())
 
 
 def replay(found: CounterExample) -> list[Late]:

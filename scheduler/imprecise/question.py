@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -17,7 +18,12 @@ FAR_NS = 1 << 40  # stands for the distance to a second frame that never comes
 
 @dataclass(frozen=True)
 class Question:
-    """Its fields are the arguments of `admission.admit_run`, which see; times in ns."""
+    """Its fields are the arguments of `admission.admit_run`, which see; times in ns. A simulated machine may add:
+
+    `decision_ns`: what choosing adds before an optional stage. `slower`: how many times longer than their worst case the stages of a
+    resource may take, at most. `pauses`: {resource: other}: units of it stop while the other works. `breaks`: what breaks an
+    assumption on purpose, in words.
+    """
 
     streams: tuple[Stream, ...]
     resources: Mapping[str, int]
@@ -30,6 +36,15 @@ class Question:
     sources: Mapping[str, str] = field(default_factory=dict)
     splits: bool = True
     preemptive: tuple[str, ...] = ()
+    priorities: tuple[int, ...] = ()
+    decision_ns: int = 0
+    slower: Mapping[str, float] = field(default_factory=dict)
+    pauses: Mapping[str, str] = field(default_factory=dict)
+    breaks: tuple[str, ...] = ()
+
+    def worst_ns(self, stage: Stage) -> int:
+        """The worst case, on this machine, of a stage that counts as mandatory."""
+        return math.ceil(stage.wcet_ns * self.slower.get(stage.resource, 1)) + (0 if stage.mandatory else self.decision_ns)
 
     def needed(self, stream: Stream) -> tuple[int, ...]:
         """Indices of the stages without which a frame of a stream has no answer, as the engine counts them."""
@@ -58,7 +73,26 @@ def of_scenario(scenario: Scenario, splits: bool = True, sources: Mapping[str, s
         if not stream.period_ns and listed:
             stream = replace(stream, period_ns=min((b - a for a, b in pairwise(listed)), default=FAR_NS))
         streams.append(stream)
-    return Question(tuple(streams), dict(scenario.resources), scenario.guard_ns, sources=dict(sources or {}), splits=splits)
+    machine = scenario.conditions
+    slower = {name: max(1.0, *machine.beside.get(name, ()), 1.0)
+              * (max(1.0, machine.hogs[name].factor) if name in machine.hogs else 1)
+              * (max(1.0, machine.thermal[name].factor) if name in machine.thermal else 1) for name in scenario.resources}
+    return Question(tuple(streams), dict(scenario.resources), scenario.guard_ns, overhead_ns=machine.overhead_ns,
+                    sources={"": "as the scenario says", **(sources or {})}, splits=splits, preemptive=tuple(scenario.preemptive),
+                    priorities=tuple(scenario.priorities() or ()), decision_ns=machine.decision_ns,
+                    slower={name: factor for name, factor in slower.items() if factor > 1},
+                    pauses={victim: other for other, victim in machine.takes_core.items()}, breaks=tuple(_breaks(scenario, streams)))
+
+
+def _breaks(scenario: Scenario, streams: list[Stream]) -> Iterator[str]:
+    """Faults of the scenario that reach mandatory work."""
+    needed = {stage.resource for stream in streams for stage in stream.stages if stage.mandatory}
+    resource_of = {stage.name: stage.resource for stream in streams for stage in stream.stages}
+    for fault in scenario.conditions.faults:
+        if resource_of.get(fault.stage) in needed:
+            yield f"the scenario lets {fault.share:g} of the executions of stage {fault.stage!r} fail: frames may miss then"
+    for name in sorted({fault.resource for fault in scenario.conditions.resource_faults if fault.resource in needed}):
+        yield f"the scenario takes a unit of {name!r} away for a while: frames may miss then"
 
 
 def longest_ns(stage: Stage) -> int:

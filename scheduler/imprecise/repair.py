@@ -76,7 +76,8 @@ def parts(asked: Question, found: RunAdmission) -> list[Part]:
     tasks = {name: iter(c.tasks) for name, c in (found.certificates or {}).items()}
     local_ns = found.local_ns or {}
     out = []
-    for i, stream in enumerate(asked.streams):
+    for i in by_rank(asked):
+        stream = asked.streams[i]
         runs: list[list[int]] = []
         for index in asked.needed(stream):
             if runs and stream.stages[runs[-1][-1]].resource == stream.stages[index].resource:
@@ -88,7 +89,13 @@ def parts(asked: Question, found: RunAdmission) -> list[Part]:
             task = next(tasks[resource])
             out.append(Part(stream.name, tuple(stream.stages[k].name for k in run), resource, task.cost_ns, task.jitter_ns,
                             local_ns[i, run[0]]))
-    return out
+    order = {stream.name: i for i, stream in enumerate(asked.streams)}
+    return sorted(out, key=lambda part: order[part.stream])
+
+
+def by_rank(asked: Question) -> list[int]:
+    """Indices of the streams in the order of their tasks on each resource: by priority where those are fixed."""
+    return sorted(range(len(asked.streams)), key=lambda i: asked.priorities[i] if asked.priorities else 0)
 
 
 def alike(streams: Iterable[Stream]) -> list[list[Stream]]:
@@ -226,8 +233,8 @@ def _floor(value: float, digits: int) -> float:
 
 def nearest_guard(asked: Question) -> Change | None:
     """The guard nearest to the one asked for that would be admitted: the least where it is too short, the longest where too long."""
-    held = max([s.wcet_ns for s in asked.mandatory().values() if s.resource in asked.inline], default=0)
-    need = asked.wakeup_ns + asked.overhead_ns + held
+    inline = [asked.worst_ns(s) for s in asked.mandatory().values() if s.resource in asked.inline]
+    need = asked.wakeup_ns + (asked.overhead_ns + max(inline) if inline else 0)
 
     def test(guard_ns: int) -> bool:
         return is_admitted(replace(asked, guard_ns=guard_ns))

@@ -126,7 +126,8 @@ def _stages(asked: Question, found: RunAdmission, margins: repair.Margins | None
 
 def of_task(asked: Question, found: RunAdmission) -> list[str]:
     """The stream of each task of a counter-example: those whose mandatory work is on its resource, in order."""
-    return [s.name for s in asked.streams if any(s.stages[i].resource == found.resource for i in asked.needed(s))]
+    ranked = [asked.streams[i] for i in repair.by_rank(asked)]
+    return [s.name for s in ranked if any(s.stages[i].resource == found.resource for i in asked.needed(s))]
 
 
 def _pattern(asked: Question, found: RunAdmission) -> dict[str, Any] | None:
