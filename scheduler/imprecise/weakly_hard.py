@@ -49,7 +49,8 @@ def most_misses(tasks: Sequence[Sequence[int]], k: int, resource: str = "p-fp", 
     ValueError for k < 1 or a malformed task.
 
     How far from exact: of 1,500 tasks that miss (2 or 3 tasks, T <= 12, all offsets simulated) the bound is the exact figure for 100 %;
-    with 6, 4 or 3 phases told apart of each higher task for 95, 89 or 79 %; for "np-fp" for 73 % (`python tests/bench/weakly_hard.py 1500`).
+    with 6, 4 or 3 phases told apart of each higher task for 95, 89 or 79 %; for "np-fp" for 73 %. The command:
+    `python tests/bench/weakly_hard.py 1500`.
     """
     if k < 1:
         raise ValueError(f"found k = {k}, expected at least 1")

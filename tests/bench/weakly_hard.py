@@ -1,7 +1,7 @@
 """How far `most_misses` is from exact: random periodic sets against a simulation of all their offsets.
 
-Of tasks of 2 or 3 (T <= 12, load above 0.6) that miss at all, how many get the exact figure, by the number of cells. With 1500, two minutes a line.
-Usage: weakly_hard.py [TASKS]
+Of tasks of 2 or 3 (T <= 12, load above 0.6) that miss at all, how many get the exact figure, by the number of cells.
+Usage: weakly_hard.py [TASKS]   (300; with 1500, two minutes a line)
 """
 
 import sys
