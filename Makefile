@@ -1,6 +1,7 @@
 # make demo    a live demonstration in under three minutes: runs/demo/report.html
 # make test    the tests, under ten minutes on two cores
 # make test-sim    proofs by exhaustion, oracles and studies of the scheduler, under twenty minutes
+# make test-compiled    the scheduler compiled: the same tests, the same bits, and how much faster
 # make lint types test-models test-hw bench    slower or for developers
 # Each makes the environment that it needs. PYTHON=python3.12 chooses an interpreter.
 
@@ -10,10 +11,11 @@ TEST_ENV := .venv/test
 LINT_ENV := .venv/lint
 MODELS_ENV := .venv/models
 HW_ENV := .venv/hw
+COMPILED_ENV := .venv/compiled
 PIP := -m pip install --quiet --disable-pip-version-check
 SOURCES := pyproject.toml
 
-.PHONY: demo test test-sim lint types test-models test-hw bench clean
+.PHONY: demo test test-sim test-compiled lint types test-models test-hw bench clean
 
 demo: $(RUN_ENV)/ready
 	$(RUN_ENV)/bin/edgert demo --out runs/demo
@@ -24,6 +26,10 @@ test: $(TEST_ENV)/ready
 test-sim: $(TEST_ENV)/ready
 	$(TEST_ENV)/bin/python $(PIP) -e '.[oracle]'
 	$(TEST_ENV)/bin/python -m pytest --no-skips -m slow tests/unit tests/sim
+
+test-compiled: $(TEST_ENV)/ready $(COMPILED_ENV)/ready
+	$(COMPILED_ENV)/bin/python -m pytest --no-skips tests/sim tests/unit/test_engine.py tests/unit/test_policies.py
+	$(COMPILED_ENV)/bin/python tests/bench/compiled.py $(TEST_ENV)/bin/python $(COMPILED_ENV)/bin/python
 
 test-models: $(MODELS_ENV)/ready
 	$(MODELS_ENV)/bin/python -m pytest --no-skips -m "" tests/models
@@ -50,6 +56,12 @@ $(HW_ENV)/ready: EXTRAS := hw,tflite,test
 $(RUN_ENV)/ready: $(SOURCES) $(shell find scheduler sw models -name '*.py' -o -name manifest.json 2>/dev/null)
 	@$(PYTHON) tools/environment.py $(@D)
 	$(@D)/bin/python $(PIP) '.[$(EXTRAS)]'
+	@touch $@
+
+# Compiled code is installed, not linked: it must not lie in the working tree.
+$(COMPILED_ENV)/ready: $(SOURCES) setup.py $(wildcard scheduler/imprecise/*.py scheduler/imprecise/policies/*.py)
+	@$(PYTHON) tools/environment.py $(@D)
+	EDGERT_COMPILE=1 $(@D)/bin/python $(PIP) --force-reinstall '.[tflite,video,sim,test]'
 	@touch $@
 
 .venv/%/ready: $(SOURCES)

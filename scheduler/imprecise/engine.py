@@ -130,6 +130,13 @@ class Engine:
         """What is expected to be left of a job's stage, in ns."""
         return max(0, self.estimates[stage.name].value_ns - job.spent_ns) if job.spent_ns else self.estimates[stage.name].value_ns
 
+    def left_ns(self, job: Job) -> int:
+        """What is expected to be left until a job has an answer, in ns."""
+        total_ns = -job.spent_ns
+        for index in job.required[job.done:]:
+            total_ns += self.estimates[job.stream.stages[index].name].value_ns
+        return max(0, total_ns)
+
     def free_in_ns(self, resource: str) -> list[int]:
         """For each working unit of a resource, how long it is still busy (estimated; 0: free), shortest first."""
         waits = [0] * len(self.resources.free[resource])

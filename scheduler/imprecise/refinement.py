@@ -57,7 +57,8 @@ class Refinement:
         if found is None:
             return None
         job, index = found
-        job.choose(index)
+        if index != job.next and self._fit(job, job.stream.stages[index]) == READY:  # else what may start now
+            job.choose(index)
         del waiting[job.id]
         return job
 

@@ -183,6 +183,19 @@ def test_a_policy_may_choose_among_the_options_and_no_others() -> None:
     assert "not ready" in simulate(made, Beyond(), frames=1).policy_fault
 
 
+def test_a_choice_that_may_not_start_now_gives_way_to_one_that_may() -> None:
+    class Last(Policy):
+        name = "last"
+
+        def pick(self, ready, engine):
+            return ready[0], ready[0].options[-1]
+
+    kinds = [M, stage("small", "cpu", False, 20), stage("large", "cpu", False, 40, units=(1,))]
+    made = world([((0, 0), 200, kinds)], cpu=2, kind="version", reward=Reward(prior=(0.5, 0.7, 0.9)))
+    ran = schedule(made, Last())
+    assert ran == {"m0": [(0, 10, "done"), (10, 20, "done")], "large0": [(10, 50, "done")], "small0": [(20, 40, "done")]}
+
+
 def test_a_failed_version_leaves_the_others_and_a_failed_step_is_skipped() -> None:
     kinds = [M, stage("small", "cpu", False, 20), stage("large", "cpu", False, 40)]
     made = world([((0,), 200, kinds)], kind="version", reward=Reward(prior=(0.5, 0.7, 0.9)))

@@ -29,10 +29,7 @@ class Monolithic(Policy):
 
     def keeps(self, job: Job, engine: Engine) -> bool:
         """Whether what is left of it still fits before its deadline."""
-        if not self.gate:
-            return True
-        left_ns = sum(engine.estimate_ns(job.stream.stages[i]) for i in job.required[job.done:])
-        return engine.now_ns + left_ns <= job.deadline_ns
+        return not self.gate or engine.now_ns + engine.left_ns(job) <= job.deadline_ns
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """Never asked: no stage is optional."""
