@@ -2,12 +2,14 @@
 
 `guard` wraps a policy that does not come with this package. An interval timer (setitimer, SIGALRM) runs while the policy is asked;
 where it rings twice the call is ended by an exception, which the engine counts as the policy's fault: it is not asked again.
-Ringing twice, half the limit apart, tells a policy that computes from a machine that stood still: a stall swallows one ring.
+Ringing twice, half the limit apart, tells a policy that computes from a machine that stood still: after a stall the second half is
+still to come.
 
     engine = Engine(streams, resources, guard(policy, SIMULATION_LIMIT_NS))
 
 What it cannot end: a single call into C that never comes back (a huge power of an int, a library that waits). It needs POSIX, the
-main thread, and SIGALRM unused by others; elsewhere policies run unwatched and `note` says why. Two system calls a question.
+main thread, and SIGALRM unused by others; elsewhere policies run unwatched and `note` says why. Two system calls a question. This
+file is not compiled: the timer ends Python code.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class Watched(Policy):
         self.file = str(getattr(sys.modules.get(type(policy).__module__), "__file__", None) or "")
         self.rings = 0
         self.stuck_at = ""
-        self._half_s = limit_ns / 2e9
+        self.half_s = limit_ns / 2e9
         self._timed = not self.note
         self._wants, self._keeps, self._picks, self._closed = policy.wants, policy.keeps, policy.pick, policy.closed
 
@@ -112,7 +114,7 @@ class Watched(Policy):
         self.rings, self.stuck_at = 0, ""
         try:
             _watch.owner = self
-            _setitimer(_REAL, self._half_s, self._half_s)
+            _setitimer(_REAL, self.half_s, self.half_s)
             answer = question(*given)
             if kind is not None:
                 answer = kind(answer)
@@ -175,7 +177,10 @@ def _rang(_: int, frame: FrameType | None) -> None:
     if owner is None or frame is None:
         return
     owner.rings += 1
-    if owner.rings < 2 or frame.f_code in _OURS:
+    if owner.rings == 1:
+        _setitimer(_REAL, owner.half_s, owner.half_s)  # half the limit from now, whenever now is
+        return
+    if frame.f_code in _OURS:
         return
     if not owner.stuck_at:
         at: FrameType | None = frame

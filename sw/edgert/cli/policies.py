@@ -67,7 +67,6 @@ def show(found: list[Described], default: str) -> None:
     for row in found:
         name = f"{row.name} (default)" if row.name == default else row.name
         rule = row.error or row.rule + ("" if row.guarantees else " Guarantees nothing.")
-        style = "red" if row.error else None
-        table.add_row(escape(name), escape(rule), escape(" ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
-                                                                  for k, v in row.parameters.items()) or "-"), escape(row.source), style=style)
+        parameters = " ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.parameters.items())
+        table.add_row(*map(escape, (name, rule, parameters or "-", row.source)), style="red" if row.error else None)
     Console(highlight=False).print(table)
