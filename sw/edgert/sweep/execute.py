@@ -8,7 +8,7 @@ dies takes only its own cell with it.
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -154,10 +154,15 @@ def _workers(engine: str, jobs: int) -> Iterator[_Compute]:
     if engine == "local" and jobs == 1:
         yield _here
         return
+    if engine != "local" and importlib.util.find_spec(engine) is None:
+        raise _missing(engine)
     try:
         import joblib
+
+        if tuple(int(part) for part in joblib.__version__.split(".")[:2]) < (1, 4):
+            raise ImportError
     except ImportError:
-        raise UsageError("more than one job needs joblib, which is not installed",
+        raise UsageError("more than one job needs joblib 1.4 or later, which is not installed",
                          "install it with: pip install 'edgert[sim]', or give --jobs 1") from None
     with warnings.catch_warnings(), {"local": _loky, "ray": _ray, "dask": _dask}[engine](jobs) as where:
         warnings.simplefilter("ignore")
