@@ -214,6 +214,13 @@ def test_rates_that_would_be_admitted_are_typed_by_stream(bundle):
     run(bundle, "--wcet", "bundle", *typed[:6], *faster, code=1)
 
 
+def test_the_guard_of_a_run_follows_from_what_is_assumed_unless_it_is_given(bundle):
+    what_if = [bundle, "--wcet", "bundle", "--wcet", "mandatory=4ms", "--wakeup", "2ms", "--overhead", "1ms", "--deadline", "33ms"]
+    assert figures(*what_if)["guard_ns"] == 7 * MS
+    assert figures(*what_if, "--guard", "8ms")["guard_ns"] == 8 * MS
+    assert figures(*what_if, "--guard", "6ms", code=3)["guard_ns"] == 6 * MS
+
+
 def test_every_option_of_a_run_is_an_option_here():
     def options(app):
         return {name for param in typer.main.get_command(app).params for name in param.opts if name.startswith("--")}

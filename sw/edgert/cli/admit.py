@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,7 @@ def admit(
     from imprecise.counterexample import replay as replayed
 
     from ..errors import UsageError
+    from ..executive import admit as executive
     from ..executive import options
     from ..results import admission as results
 
@@ -132,8 +134,11 @@ def admit(
             if source or rate or load or deadline:
                 raise UsageError("--like takes streams, rates, deadline and load from a run", "leave those out")
             given = options.like(given, like)
-        asked, guard_of = _of_run(given, "bundle" in wcet)
+        asked = _of_run(given, "bundle" in wcet)
     asked = _what_if(asked, [text for text in wcet if text != "bundle"], wakeup, overhead, cores)
+    if given is not None:  # unless it was given the guard follows from the rest
+        guard_of = partial(executive.guard_of, asked, given.guard_ns)
+        asked = replace(asked, guard_ns=guard_of(asked.streams[0].deadline_ns))
     found = answer(asked)
     changes = repair.unblocked(asked, found) if found.answer == CERTIFICATE else repair.smallest_changes(asked, guard_of)
     late = replayed(found.counter_example) if replay and found.counter_example else None
@@ -188,20 +193,15 @@ def _of_scenario(what: str, policy: str, load: float | None) -> Question:
     return of_scenario(world, splits, sources(world, bundles))
 
 
-def _of_run(given: Options, from_bundle: bool) -> tuple[Question, Callable[[int], int]]:
-    """The question that `edgert run` asks, and the guard that goes with another deadline."""
-    from ..executive import admit as executive
+def _of_run(given: Options, from_bundle: bool) -> Question:
+    """The question that `edgert run` asks."""
+    from ..executive import live
 
     if from_bundle:
-        asked = _from_bundle(given)
-    else:
-        from ..executive import live
-
-        with ExitStack() as stack:
-            affinity = os.sched_getaffinity(0)
-            stack.callback(os.sched_setaffinity, 0, affinity)
-            asked = live.prepare(given, stack, _measured).admitted.question
-    return asked, lambda deadline_ns: executive.guard_of(asked, given.guard_ns, deadline_ns)
+        return _from_bundle(given)
+    with ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        return live.prepare(given, stack, _measured).admitted.question
 
 
 def _from_bundle(given: Options) -> Question:

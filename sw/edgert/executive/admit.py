@@ -65,9 +65,9 @@ class Admitted:
         return {**self.found.to_dict(), **own}
 
 
-def guard(asked_ns: int, deadline_ns: int, wcet_ns: int, overhead_ns: int) -> int:
+def guard(asked_ns: int, deadline_ns: int, wcet_ns: int, overhead_ns: int, wakeup_ns: int = WAKE_LIMIT_NS) -> int:
     """The guard of a run, ns: as asked for, or (0) so long that neither a late timer nor a stage in line makes a miss."""
-    return asked_ns or max(WAKE_LIMIT_NS + overhead_ns + wcet_ns, deadline_ns // GUARD_PART)
+    return asked_ns or max(wakeup_ns + overhead_ns + wcet_ns, deadline_ns // GUARD_PART)
 
 
 def question(streams: Sequence[Stream], resources: Mapping[str, int], policy: str, guard_ns: int, around: Surroundings) -> Question:
@@ -101,7 +101,8 @@ def admit(streams: Sequence[Stream], resources: Mapping[str, int], policy: str, 
 
 def guard_of(asked: Question, asked_guard_ns: int, deadline_ns: int) -> int:
     """The guard that a run would have with another deadline."""
-    return guard(asked_guard_ns, deadline_ns, max(s.wcet_ns for s in asked.mandatory().values()), asked.overhead_ns)
+    worst_ns = max(stage.wcet_ns for stage in asked.mandatory().values() if stage.resource in asked.inline)
+    return guard(asked_guard_ns, deadline_ns, worst_ns, asked.overhead_ns, asked.wakeup_ns)
 
 
 def _deadline_hint(asked: Question, asked_guard_ns: int) -> str:
