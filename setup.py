@@ -18,7 +18,7 @@ if os.environ.get("EDGERT_COMPILE") == "1":
     try:
         from mypyc.build import mypycify
     except ImportError:  # asked what the build needs
-        setup(setup_requires=["mypy==2.4.1"])
+        setup(setup_requires=["mypy==2.4.1", "numpy"])
     else:
         root = Path(__file__).parent
         os.environ["MYPYPATH"] = str(root / "scheduler")

@@ -27,9 +27,9 @@ from heapq import heappop, heappush
 
 from .durations import SlidingQuantile
 from .guest import Guest
-from .model import Action, Event, Job, Stage, Stream
+from .model import NEVER_NS, Action, Event, Job, Stage, Stream
 from .policies.base import Policy
-from .refinement import NEVER_NS, Refinement
+from .refinement import Refinement
 from .resources import Entry, Resources, Waiting
 
 ATTEMPTS = 3  # of a mandatory stage that fails, while its deadline has not passed

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+NEVER_NS = 1 << 62
 KINDS = ("milestone", "sieve", "version")
 MAX_SIEVE = 6  # steps of a sieve: rewards and outcomes are by subset
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .model import Job, Stage
+from .model import NEVER_NS, Job, Stage
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-NEVER_NS = 1 << 62
 READY, BLOCKED, TOO_LATE = 0, 1, 2
 
 

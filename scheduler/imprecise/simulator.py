@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from .conditions import Machine, ResourceFault, StageFault
 from .draws import draw_items
-from .engine import NEVER_NS, Engine
-from .model import Event
+from .engine import Engine
+from .model import NEVER_NS, Event
 from .policies import make
 from .policies.base import Policy
 from .scenario import Scenario

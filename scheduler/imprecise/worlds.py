@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .draws import draw_items, key_of, uniforms
-from .engine import NEVER_NS
-from .model import Stream
+from .model import NEVER_NS, Stream
 from .scenario import Source
 from .simulation import StreamTotals
 
