@@ -3,24 +3,26 @@
     minimum_total_error    one preemptive processor, optional parts cut anywhere       Algorithm F and LWF
     optimal_static_times   periodic tasks, one optional time a task, concave rewards   Aydin's static optimum
     best_depths            jobs waiting now, stages as atoms, m workers                depth DP (`depths.py`)
+    clairvoyant            frames of a simulation, knowing all that comes              the ladder of bounds (`ladder.py`)
 
-Each is exact for its own model; `depths.py` says how far approximations may fall short.
+The first three are exact for their models; `depths.py` and `ladder.py` say how far off their approximations may be.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
 
 from .depths import best_depths, finite, whole
+from .ladder import clairvoyant
 from .model import Curve
 
-__all__ = ["ConcaveReward", "Exponential", "Linear", "Logarithmic", "best_depths", "minimum_total_error", "optimal_static_times"]
+__all__ = ["ConcaveReward", "Exponential", "Linear", "Logarithmic", "best_depths", "clairvoyant", "minimum_total_error",
+           "optimal_static_times"]
 
 Segment = tuple[int, int, int]
 """(start, end, job): the processor works for this job from start to end."""
@@ -237,7 +239,7 @@ def optimal_static_times(tasks: Sequence[Sequence[int]], rewards: Sequence[Conca
     a static optimum is an optimum (Aydin, Melhem, Mosse and Mejia-Alvarez, IEEE Trans. Computers 50(2), 2001). KKT: there is a price
     lambda of utilisation with t_i where f_i' crosses lambda / T_i (lambda), clipped; found by bisection down to adjacent floats,
     then what is left goes to tasks whose slope equals the price, so piecewise-linear ties are exact to rounding. Of optimal times the least
-    where the processor is not full. Some 8,000 calls of `derivative` a task.
+    where the processor is not full. Some 4,000 calls of `derivative` a task.
 
     Raises ValueError for a malformed task, a reward that is not concave, and mandatory parts of utilisation above 1.
     """
@@ -247,15 +249,11 @@ def optimal_static_times(tasks: Sequence[Sequence[int]], rewards: Sequence[Conca
     left = 1 - sum((Fraction(mandatory, period) for period, mandatory, _ in set_), Fraction(0))
     if left < 0:
         raise ValueError(f"the mandatory parts use {float(1 - left):.6g} of the processor, expected at most 1")
-    slopes = [_slope(i, reward, task[2]) for i, (reward, task) in enumerate(zip(rewards, set_))]
+    falls = [_falls(i, reward, float(task[2])) for i, (reward, task) in enumerate(zip(rewards, set_))]
 
     def times(price: float) -> list[float]:
         """For each task the least time from which its slope is at most the price of its time."""
-        found = []
-        for slope, (period, _, optional) in zip(slopes, set_):
-            own = price if per_second else price / period
-            found.append(_falls_to(slope, own, float(optional)))
-        return found
+        return [falls_to(price if per_second else price / period) for falls_to, (period, _, _) in zip(falls, set_)]
 
     def used(at: Sequence[float]) -> float:
         return sum(time / period for time, (period, _, _) in zip(at, set_))
@@ -284,33 +282,24 @@ def _task(index: int, task: Sequence[int]) -> tuple[int, int, int]:
     return period, mandatory, optional
 
 
-def _slope(index: int, reward: ConcaveReward | Curve, longest: int) -> Callable[[float], float]:
-    """A reward's slope from the right, checked at some points of 0..longest to fall."""
+def _falls(index: int, reward: ConcaveReward | Curve, longest: float) -> Callable[[float], float]:
+    """The least time in 0..longest from which a reward's slope is at most a given one; `longest` where it never is.
+
+    The slope is checked to fall: a curve's between all knots, any other at some points.
+    """
     if isinstance(reward, Curve):
-        knots = [0.0, *(x for x in reward.x if 0 < x < longest)]
-        ends = [*knots[1:], float(longest)]
-        values = [(reward(b) - reward(a)) / (b - a) if b > a else 0.0 for a, b in zip(knots, ends)]
-        at = knots
+        at = [0.0, *(x for x in reward.x if 0 < x < longest)]
+        slopes = [(reward(b) - reward(a)) / (b - a) if b > a else 0.0 for a, b in zip(at, [*at[1:], longest])]
     else:
         at = [longest * k / 16 for k in range(17)]
-        values = [reward.derivative(time) for time in at]
-    for time, value, following in zip(at[1:], values, values[1:]):
-        if not following <= value + 1e-9 * abs(value):
-            raise ValueError(f"reward {index} is not concave: its slope rises from {value:.6g} to {following:.6g} by {time:.6g}")
-    if not isinstance(reward, Curve):
-        return reward.derivative
-    for k in range(1, len(values)):  # rounding
-        values[k] = min(values[k], values[k - 1])
-
-    def slope(time: float) -> float:
-        return values[max(0, bisect_right(knots, time) - 1)]
-
-    return slope
-
-
-def _falls_to(slope: Callable[[float], float], value: float, longest: float) -> float:
-    """The least time in 0..longest from which a slope is at most a value; `longest` where it never is."""
-    return _first(lambda time: slope(time) <= value, longest)
+        slopes = [reward.derivative(time) for time in at]
+    for time, slope, following in zip(at[1:], slopes, slopes[1:]):
+        if not following <= slope + 1e-9 * abs(slope):
+            raise ValueError(f"reward {index} is not concave: its slope rises from {slope:.6g} to {following:.6g} by {time:.6g}")
+    if isinstance(reward, Curve):
+        return lambda own: next((time for time, slope in zip(at, slopes) if slope <= own), longest)
+    derivative = reward.derivative
+    return lambda own: _first(lambda time: derivative(time) <= own, longest)
 
 
 def _first(test: Callable[[float], bool], longest: float) -> float:

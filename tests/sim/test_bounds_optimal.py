@@ -110,7 +110,7 @@ def test_total_error_is_that_of_a_linear_programme(weighted):
 @pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_total_error_is_that_of_a_linear_programme_on_thousands(weighted):
-    assert min(against_the_programme(Random(101 + weighted), 2500, weighted)) > 400
+    assert min(against_the_programme(Random(101 + weighted), 2500, weighted)) > 250
 
 
 @given(st.integers(0, 2**40), st.booleans(), st.integers(1, 10**30))
@@ -339,20 +339,25 @@ def test_thirty_jobs_against_the_table_of_least_finish_times():
         assert best >= best_depths(jobs, 1, 0.01)[0] >= 0.99 * best
 
 
-def test_nine_jobs_on_two_workers_against_all_pairs_of_times():
-    for seed in range(8):
-        jobs = many_waiting(Random(seed), 9, 2, 1)
-        plans = {(0, 0): 0}  # time used on each worker: the best reward
+@pytest.mark.parametrize(("workers", "count", "seeds"), [(2, 9, 8), (3, 6, 12)])
+def test_jobs_on_several_workers_against_all_their_times(monkeypatch, workers, count, seeds):
+    monkeypatch.setattr(depths, "WIDTHS", (2,))  # else the first attempt would do
+    for seed in range(seeds):
+        jobs = many_waiting(Random(seed), count, workers, 1)
+        if seed % 2:
+            jobs = [(deadline, times, [r + 3 * k for k, r in enumerate(rewards)]) for deadline, times, rewards in jobs]
+        plans = {(0,) * workers: 0}  # time used on each worker: the best reward
         for deadline, times, rewards in sorted(jobs, key=lambda job: job[0]):
             after = dict(plans)
-            for (one, two), sum_ in plans.items():
+            for used, sum_ in plans.items():
                 for depth, reward in enumerate(rewards, 1):
-                    took = sum(times[:depth])
-                    for used in ((one + took, two), (one, two + took)):
-                        if used[used[0] == one] <= deadline:  # the worker that got it
-                            after[used] = max(after.get(used, 0), sum_ + reward)
+                    for worker in range(workers):
+                        end = used[worker] + sum(times[:depth])
+                        if end <= deadline:
+                            key = (*used[:worker], end, *used[worker + 1:])
+                            after[key] = max(after.get(key, 0), sum_ + reward)
             plans = after
-        assert best_depths(jobs, 2)[0] == max(plans.values()), seed
+        assert best_depths(jobs, workers)[0] == max(plans.values()), seed
 
 
 def test_the_bound_of_the_search_is_one():
