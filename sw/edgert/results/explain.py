@@ -301,7 +301,7 @@ class _Ask:
             return f"all periods {100 * value - 100:.1f} % longer{rates}"
 
         if found.unknown:
-            up_to = f"none up to {say(row['fails'])} suffices for {row['goal']}, and of more" if found.below else "of this"
+            up_to = f"none of those tried, up to {say(row['fails'])}, suffices for {row['goal']}, and of more" if found.below else "of this"
             return f"{up_to} nothing can be said: the record ends too soon"
         if found.least is None:
             return f"none of {found.tried} tried suffices for {row['goal']}, the last with {say(row['tried_to'])}"

@@ -210,8 +210,11 @@ class _Judge:
     # What added to it -------------------------------------------------------------------------------------------------
 
     def _guard(self, short_ns: int) -> list[str]:
+        """Whether the guard made the difference when a free unit was offered: at the publication time none need have been."""
         guard_ns = int(self.description["guard_ns"])
-        return [f"without the guard of {duration(guard_ns)} before the deadline it would have fitted"] if guard_ns >= short_ns > 0 else []
+        if not guard_ns >= short_ns > 0 or self.closing.now_ns >= self.job.publish_ns:
+            return []
+        return [f"without the guard of {duration(guard_ns)} before the deadline it would have fitted"]
 
     def waits(self) -> list[str]:
         """How long it was not seen, or waited before stages that did run."""
