@@ -14,7 +14,7 @@ SWEEP = """
 scenarios = ["made-up"]
 policies = ["mandatory-only", "threshold:theta=tuned"]
 seeds = 8
-frames = 400
+frames = 250
 [tune]
 frames = 50
 """
@@ -125,6 +125,7 @@ def test_a_sweep_that_is_terminated_keeps_what_it_has(folder):
     assert 2 <= len(sweep.rows()) < CELLS
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_share_a_file_of_results(folder):
     both = [Sweep(folder, "r.db", 1) for _ in range(2)]
     (one, _), (other, _) = [sweep.end() for sweep in both]
