@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from imprecise.engine import Engine
 from imprecise.model import Action, Event, Job, Stage
-from imprecise.refinement import NEVER_NS
 
 from ..errors import RecordError
 from ..executive import reproduce
 from ..executive.replay import Difference
 
+NEVER_NS = 1 << 62
 Step = tuple[int, int, list[Event], list[Action]]
 """A step of a record: its number, now_ns, events, actions."""
 
