@@ -31,8 +31,8 @@ class BestIncremental(Policy):
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Choice:
         """The densest next stage; of equals the earliest deadline."""
-        found = [(-step.gain / max(1, step.time_ns), job.deadline_ns, job.id, step.stages[0], job)
-                 for job in ready for step in steps(job, engine) if len(step.stages) == 1]
+        found = [(-gain / (time_ns or 1), job.deadline_ns, job.id, first, job)
+                 for job in ready for time_ns, gain, first, count, _ in steps(job, engine) if count == 1]
         if not found:
             return None
         *_, index, job = min(found)

@@ -34,12 +34,12 @@ class Clockwork(Policy):
         best: tuple[int, ...] | None = None
         choice: Choice = None
         for job in ready:
-            open_ = [(len(step.stages), step.time_ns, step.stages) for step in steps(job, engine) if step.gain >= 0]
+            open_ = [(count, time_ns, first) for time_ns, gain, first, count, _ in steps(job, engine) if gain >= 0]
             if open_:
-                _, time_ns, stages = max(open_)
+                _, time_ns, first = max(open_)
                 key = (job.publish_ns - time_ns, job.deadline_ns, job.id)
                 if best is None or key < best:
-                    best, choice = key, start(job, stages[0])
+                    best, choice = key, start(job, first)
         return choice
 
 

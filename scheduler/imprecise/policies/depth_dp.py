@@ -87,7 +87,7 @@ class DepthDP(Policy):
         for job in ready:
             stages, place, gains = job.stream.stages, (id(job.stream.stages), job.next), job.gains() if calibrated else self._gains(job)
             if job.spent_ns or job.stream.kind != "milestone":
-                ahead = [(step.time_ns, step.gain, step.stages[0]) for step in steps(job, engine, gains) if step.gain > 0]
+                ahead = [(t, gain, first) for t, gain, first, _, _ in steps(job, engine, gains) if gain > 0]
             else:
                 times = known.get(place)
                 if times is None:

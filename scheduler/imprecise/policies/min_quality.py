@@ -44,12 +44,12 @@ class MinQuality(Policy):
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Choice:
         """The densest job of the stream with the largest debt; of equals the earliest deadline."""
-        found = [(-self.debt(job.stream_index), -step.gain / max(1, step.time_ns), job.deadline_ns, job.id, step.stages, job)
-                 for job in ready for step in steps(job, engine)]
+        found = [(-self.debt(job.stream_index), -gain / (time_ns or 1), job.deadline_ns, job.id, way, first, job)
+                 for job in ready for time_ns, gain, first, _, way in steps(job, engine)]
         if not found:
             return None
-        *_, stages, job = min(found)
-        return start(job, stages[0])
+        *_, first, job = min(found)
+        return start(job, first)
 
 
 POLICY = MinQuality

@@ -35,11 +35,12 @@ class Upgrade(Policy):
         best: tuple[float | int, ...] | None = None
         choice: Choice = None
         for job in ready:
-            found = [step for step in steps(job, engine) if step.stages == job.ways()[-1][0]]
-            if found:
-                key = (job.depth <= 0, -found[0].gain, job.confidence, job.deadline_ns, job.id)
+            found = steps(job, engine)
+            if found and found[-1][4] == len(job.gains()) - 1:
+                _, gain, first, _, _ = found[-1]
+                key = (job.depth <= 0, -gain, job.confidence, job.deadline_ns, job.id)
                 if best is None or key < best:
-                    best, choice = key, start(job, found[0].stages[0])
+                    best, choice = key, start(job, first)
         return choice
 
 

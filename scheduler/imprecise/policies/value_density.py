@@ -30,12 +30,12 @@ class ValueDensity(Policy):
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Choice:
         """The first stage of the steepest chord; of equals the earliest deadline."""
-        found = [(-step.gain / max(1, step.time_ns), job.deadline_ns, job.id, step.stages, job)
-                 for job in ready for step in steps(job, engine)]
+        found = [(-gain / (time_ns or 1), job.deadline_ns, job.id, way, first, job)
+                 for job in ready for time_ns, gain, first, _, way in steps(job, engine)]
         if not found:
             return None
-        *_, stages, job = min(found)
-        return start(job, stages[0])
+        *_, first, job = min(found)
+        return start(job, first)
 
 
 POLICY = ValueDensity
