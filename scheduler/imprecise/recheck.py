@@ -51,7 +51,7 @@ def _walk(c: Certificate) -> bool:
             return False
         if least is None or t - demand - block < least:
             least, found = t - demand - block, (t, demand, block)
-    return min(first) > 0 and found == (c.t_ns, c.demand_ns, c.block_ns) and c.capacity_ns == c.t_ns
+    return found == (c.t_ns, c.demand_ns, c.block_ns) and c.capacity_ns == c.t_ns
 
 
 def _horizon(c: Certificate) -> bool:

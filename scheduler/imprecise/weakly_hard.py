@@ -105,12 +105,11 @@ def _earlier(table: Any, axis: int, shift: int, period: int, width: int) -> Any:
     count = table.shape[axis]
     start = np.arange(count) * width - shift
     end = np.minimum(start + width, period - shift) - 1
+    last = np.where(start // period < end // period, (start // period + 1) * period - 1, end)  # before it goes around
     out = np.zeros_like(table)
-    for at in (start, end, (start // period + 1) * period):  # its first phase, its last, and 0 where it goes around
-        inside = np.minimum(at, end)
-        out |= table.take(inside % period // width, axis=axis)
-    last = np.where(start // period < end // period, (start // period + 1) * period - 1, end)
-    return out | table.take(last % period // width, axis=axis)
+    for at in (start, last, end):  # as wide as a cell, it has a phase in at most these cells
+        out |= table.take(at % period // width, axis=axis)
+    return out
 
 
 def _may_miss(tasks: tuple[Task, ...], block: int, final: int, widths: Sequence[int], back: int) -> Any:

@@ -210,6 +210,16 @@ def mutants(verdict: Certificate) -> Iterator[Certificate]:
         yield replace(verdict, responses_ns=(1,))
 
 
+def test_a_load_above_one_is_never_certified_whatever_the_numbers_say() -> None:
+    """Forged: with these deadlines no job of the first hyperperiod is late, and later ones are."""
+    tasks = (Task(3, 4, 4), Task(2, 4, 40))
+    assert not recheck(Certificate(tasks, "p-fp", 1, 0, 8, "response times", 3, 3, 0, 4, (3, 8)))
+    assert not recheck(Certificate(tasks, "p-edf", 1, 0, 44, "hyperperiod", 4, 3, 0, 4))
+    fine = (Task(2, 4, 4), Task(2, 4, 40))
+    assert recheck(Certificate(fine, "p-fp", 1, 0, 4, "response times", 2, 2, 0, 4, (2, 4)))
+    assert recheck(Certificate(fine, "p-edf", 1, 0, 44, "hyperperiod", 4, 2, 0, 4))
+
+
 @settings(max_examples=120, deadline=None)
 @given(LARGE, st.sampled_from(RESOURCES))
 def test_counter_examples_replay_to_a_miss(tasks: list[Tuple4], resource: str) -> None:

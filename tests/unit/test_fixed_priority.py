@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
+import numpy as np
 import pytest
 
 from imprecise.admission import Certificate, CounterExample, NotProven, Task, admit, most_misses, recheck, response_times, weakly_hard
+from imprecise.weakly_hard import _earlier
 from sporadic import most_late, replay
 
 BOTH = ["p-fp", "np-fp"]
@@ -138,6 +140,18 @@ def test_preemptive_bounds_are_exact_and_others_are_never_below() -> None:
     assert set(gaps["p-fp", 1 << 14]) == {0} and gaps["p-fp", 1 << 14][0] > 25
     assert gaps["p-fp", 9][0] > 15 and gaps["np-fp", 1 << 14][0] > 15
     assert sum(n for gap, n in gaps["p-fp", 1].items() if gap) > 10, "one cell is no analysis"
+
+
+def test_a_later_job_sees_each_cell_as_the_worst_of_the_phases_in_it() -> None:
+    random = Random(9)
+    for _ in range(500):
+        period = random.randint(1, 14)
+        width = random.randint(1, period)
+        table = np.array([random.random() < 0.3 for _ in range(0, period, width)])
+        shift = random.randrange(period)
+        seen = [any(table[(phase - shift) % period // width] for phase in range(first, min(first + width, period)))
+                for first in range(0, period, width)]
+        assert _earlier(table, 0, shift, period, width).tolist() == seen, (table, shift, period, width)
 
 
 @pytest.mark.parametrize("resource", BOTH)
