@@ -117,7 +117,7 @@ def test_an_admitted_scenario_misses_nothing_under_any_shipped_policy(random: Ra
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=CHECKS)
+@settings(max_examples=4000, deadline=None, suppress_health_check=CHECKS)
 @given(RANDOM)
 def test_an_admitted_scenario_misses_nothing_in_many_worlds(random: Random) -> None:
     misses_nothing(random, 60)
@@ -219,7 +219,7 @@ def test_counter_examples_of_runs_are_replayed_to_a_miss() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, deadline=None, suppress_health_check=CHECKS)
+@settings(max_examples=3000, deadline=None, suppress_health_check=CHECKS)
 @given(RANDOM)
 def test_counter_examples_of_many_runs_are_replayed_to_a_miss(random: Random) -> None:
     assert_replayed(random)

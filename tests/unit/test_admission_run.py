@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from imprecise.admission import admit_run, recheck
+from imprecise.admission import Question, admit_run, answer, recheck
 from imprecise.model import Stage, Stream
 
 US, MS = 10**3, 10**6
@@ -111,3 +112,77 @@ def test_the_record_is_json() -> None:
     for found in (admit_run(cameras(2), UNITS, MS, 500 * US, True, False), admit_run(cameras(20, 2 * MS), UNITS, MS, MS, False, False)):
         back = json.loads(json.dumps(found.to_dict()))
         assert back["answer"] == found.answer and back["text"] == found.text
+
+
+# What scenarios may describe ------------------------------------------------------------------------------------------
+
+
+def two(first: int, second: int, **changes: object) -> Question:
+    """A short urgent stream and a long lazy one on the resource `a`."""
+    streams = (Stream("urgent", 20, 10, (Stage("m0", "a", True, first),)), Stream("lazy", 100, 100, (Stage("m1", "a", True, second),)))
+    return Question(streams, {"a": 1}, **changes)
+
+
+def test_what_interrupts_is_not_blocked() -> None:
+    assert answer(two(4, 6)).admitted and not answer(two(4, 8)).admitted
+    found = answer(two(4, 8, preemptive=("a",)))
+    assert found.admitted and found.certificates["a"].resource == "p-edf" and found.engine_options()["preemptive"] == ("a",)
+    assert answer(replace(two(4, 8, preemptive=("a",)), resources={"a": 2})).answer == "not proven"
+
+
+def test_fixed_priorities_are_analysed_in_their_order() -> None:
+    right, wrong = answer(two(4, 7, priorities=(0, 1))), answer(two(4, 7, priorities=(1, 0)))
+    assert right.admitted and right.certificates["a"].resource == "np-fp" and right.engine_options()["priorities"] == (0, 1)
+    assert [t.period_ns for t in right.certificates["a"].tasks] == [20, 100]
+    assert wrong.answer == "counter-example" and [t.period_ns for t in wrong.counter_example.tasks] == [100, 20]
+    assert answer(two(4, 8, priorities=(0, 1), preemptive=("a",))).certificates["a"].resource == "p-fp"
+    again = replace(two(4, 7, priorities=(0, 1)).streams[0], stages=tuple(Stage(n, r, True, 1) for n, r in ("ua", "vb", "wa")))
+    found = answer(Question((again,), {"a": 1, "b": 1}, priorities=(0,)))
+    assert found.answer == "not proven" and "comes back" in found.text
+
+
+def test_overheads_and_slowdowns_are_counted() -> None:
+    stages = (Stage("m", "a", True, 10), Stage("o", "a", False, 20))
+    asked = Question((Stream("s", 100, 60, stages),), {"a": 1})
+    assert answer(asked).blocking_ns == {"a": 50}
+    found = answer(replace(asked, overhead_ns=2, decision_ns=3, slower={"a": 1.5}))
+    assert found.certificates["a"].tasks[0].cost_ns == 17
+    assert found.blocking_ns == {"a": 25}  # (60 - 17 - 2 - 3) / 1.5: such a stage takes 25 x 1.5 + 2 + 3
+    assert [a.limit_ns for a in found.assumptions if a.kind in ("stage", "overhead")] == [15, 2]
+    assert "times 1.5" in found.assumptions[0].text
+    assert answer(replace(asked, splits=False, decision_ns=3)).certificates["a"].tasks[0].cost_ns == 33
+
+
+@pytest.mark.parametrize(("changes", "say"), [
+    (dict(pauses={"a": "b"}), "pauses while"),
+    (dict(streams=(Stream("s", 100, 60, (Stage("m", "a", True, 1, units=(0,)),)),), resources={"a": 2}), "some units"),
+    (dict(priorities=(0, 1), resources={"a": 2}), "several units"),
+])
+def test_what_is_not_analysed_is_said(changes: dict, say: str) -> None:
+    found = answer(replace(two(1, 1), **changes))
+    assert found.answer == "not proven" and say in found.text
+
+
+def test_a_version_stream_needs_its_last_version_where_nothing_is_split() -> None:
+    stages = (Stage("m", "a", True, 10), Stage("small", "a", False, 30), Stage("large", "a", False, 50))
+    asked = Question((Stream("s", 200, 100, stages, kind="version"),), {"a": 1}, splits=False)
+    assert answer(asked).certificates["a"].tasks[0].cost_ns == 60
+    assert answer(replace(asked, streams=(replace(asked.streams[0], kind="milestone"),))).certificates["a"].tasks[0].cost_ns == 90
+
+
+def test_optional_stages_that_hold_a_core_and_share_a_resource_with_mandatory_ones_are_not_admitted() -> None:
+    stages = (Stage("pre", "cpu", True, 2), Stage("m", "fpga", True, 3), Stage("o", "cpu", False, 5))
+    asked = Question((Stream("s", 100, 90, stages),), {"cpu": 1, "fpga": 1}, 10, 0, True, False, ("fpga",))
+    assert answer(asked).answer == "not proven" and answer(replace(asked, preempted=True)).admitted
+
+
+def test_a_scenario_names_the_faults_that_reach_mandatory_work() -> None:
+    from imprecise.conditions import Conditions, RandomFault, ResourceFault
+    from imprecise.question import of_scenario
+    from imprecise.scenario import load
+
+    world = load("made-up")
+    faults = Conditions(faults=(RandomFault("first", "failed", 0.1), RandomFault("second", "failed", 0.1)),
+                        resource_faults=(ResourceFault(5, "fpga", 0), ResourceFault(5, "cpu", 0)))
+    found = answer(of_scenario(replace(world, conditions=faults)))
+    assert found.admitted and len(found.notes) == 2 and "'first'" in found.notes[0] and "'fpga'" in found.notes[1]
