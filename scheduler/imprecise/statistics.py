@@ -378,18 +378,33 @@ def quantile_interval(values: Any, q: float, confidence: float = 0.95, block: in
     x = np.sort(raw)
     if not 0 < q < 1 or not 0 < confidence < 1 or not x.size or (block is not None and not 1 <= block <= x.size) or np.isnan(x[-1]):
         raise ValueError(f"found {x.size} values (none may be nan), q {q}, confidence {confidence}, block {block}")
-    estimate = x[min(x.size - 1, max(0, ceil(q * x.size) - 1))]
-    if block is None:
-        trials, length = _effective((raw <= estimate).astype(np.float64), x.size, None, confidence)
-        n, method = max(1, int(trials)), f"order statistics, {max(1, x.size // length)} blocks of {length}"
-    else:
-        n, method = x.size // block, "order statistics"
+    estimate = float(x[min(x.size - 1, max(0, ceil(q * x.size) - 1))])
+    if block is not None:
+        low, high = _order_ends(x, q, x.size // block, confidence)
+        return Interval(estimate, low, high, confidence, "order statistics")
+    ends, lengths = [estimate, estimate], []
+    for side in (0, 1):  # an end knows no more than the series "at most that end" does
+        trials = inf
+        for _ in range(3):
+            worth, length = _effective((raw <= ends[side]).astype(np.float64), x.size, None, confidence)
+            lengths.append(length)
+            if worth >= trials:
+                break
+            trials = min(trials, worth)
+            ends[side] = _order_ends(x, q, max(1, int(trials)), confidence)[side]
+            if not np.isfinite(ends[side]):
+                break
+    return Interval(estimate, ends[0], ends[1], confidence, f"order statistics, {max(1, x.size // lengths[0])} blocks of {lengths[0]}")
+
+
+def _order_ends(x: Array, q: float, n: int, confidence: float) -> tuple[float, float]:
+    """The ends of `quantile_interval` in sorted values that are worth `n` independent ones."""
     tail = (1 - confidence) / 2
     lower = _largest_rank(n, q, tail)  # P(B < lower) = P(B <= lower - 1) <= tail
     upper = n + 1 - _largest_rank(n, 1 - q, tail)  # P(B >= upper) <= tail
-    low = -np.inf if lower == 0 else x[(lower - 1) * x.size // n]
-    high = np.inf if upper == n + 1 else x[ceil(upper * x.size / n) - 1]
-    return Interval(float(estimate), float(low), float(high), confidence, method)
+    low = -inf if lower == 0 else float(x[(lower - 1) * x.size // n])
+    high = inf if upper == n + 1 else float(x[ceil(upper * x.size / n) - 1])
+    return low, high
 
 
 def _largest_rank(n: int, q: float, tail: float) -> int:

@@ -75,9 +75,8 @@ def figures(view: View, chosen: np.ndarray) -> dict[str, Any]:
     runs = [int(statistics.miss_runs(status[(frames["stream"] == s) & delivered] == 1).max(initial=0))
             for s in np.unique(frames["stream"])]
     out["longest_run_of_misses"] = max(runs, default=0)
-    block = latency_block(late_ns, allowed_ns, frames["stream"][delivered])
     for name, q in QUANTILES.items():
-        interval = statistics.quantile_interval(late_ns, q, CONFIDENCE, block) if len(late_ns) else None
+        interval = statistics.quantile_interval(late_ns, q, CONFIDENCE, None) if len(late_ns) else None
         out[f"latency_{name}_ns"] = nanoseconds(interval.estimate) if interval else None
         out[f"latency_{name}_low_ns"] = nanoseconds(interval.low) if interval else None
         out[f"latency_{name}_high_ns"] = nanoseconds(interval.high) if interval else None
@@ -93,7 +92,8 @@ def figures(view: View, chosen: np.ndarray) -> dict[str, Any]:
 def burst_block(release_ns: np.ndarray, allowed_ns: np.ndarray) -> int:
     """How many consecutive frames count as one trial where nothing was missed: those of `BURST` deadlines, at least n^(1/3).
 
-    A stall of the machine or a full queue makes misses for about so long; a run without one cannot tell how long.
+    A stall of the machine or a full queue makes misses for about so long; a run without one cannot tell how long. The bound holds
+    where bursts last at most so long on average; for longer ones it is too low by as much.
     """
     n = len(release_ns)
     if n < 20:
@@ -101,16 +101,6 @@ def burst_block(release_ns: np.ndarray, allowed_ns: np.ndarray) -> int:
     span_ns = max(1, int(release_ns[-1] - release_ns[0]))
     wanted = max(BURST * int(allowed_ns.max()) * n / span_ns, n ** (1 / 3))
     return int(min(n // 10, np.ceil(wanted)))
-
-
-def latency_block(late_ns: np.ndarray, allowed_ns: np.ndarray, stream: np.ndarray) -> int:
-    """How many consecutive frames are one block, learnt from response times less their stream's mean (a miss counts as its deadline)."""
-    if not len(late_ns):
-        return 1
-    values = np.where(np.isfinite(late_ns), late_ns, allowed_ns)
-    for s in np.unique(stream):
-        values[stream == s] -= values[stream == s].mean()
-    return statistics.block_length(values)
 
 
 def mean(values: np.ndarray) -> Interval | None:
