@@ -10,7 +10,7 @@ from pathlib import Path
 
 from setuptools import setup
 
-HOT = ("durations", "model", "resources", "refinement", "guest", "engine", "worlds", "simulator", "policies/base", "policies/_steps",
+HOT = ("durations", "model", "resources", "refinement", "guest", "engine", "worlds", "simulator", "policies/_steps",
        "policies/_predict", "policies/depth_dp", "policies/fifo_gated", "policies/least_confident", "policies/mandatory_only",
        "policies/monolithic", "policies/threshold")
 

@@ -6,16 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from mypy_extensions import mypyc_attr
-
     from ..engine import Engine
     from ..model import Job
-else:
-
-    def mypyc_attr(**_):
-        """Tells the compiler (`setup.py`) that plain Python may subclass; nothing without one."""
-        return lambda cls: cls
-
 
 Choice: TypeAlias = "Job | tuple[Job, int] | None"
 """A job, perhaps with the index of the stage to start."""
@@ -24,7 +16,6 @@ Oracle = Callable[[int, int], Sequence[float]]
 """(stream index, frame) -> what an answer of each depth turns out to be worth: only a simulation knows."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Policy:
     """Ranks optional stages. Subclass it, set `name`, override `pick` and perhaps `wants`.
 

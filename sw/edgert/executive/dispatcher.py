@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imprecise.engine import NEVER_NS, Engine
+from imprecise.engine import Engine
 from imprecise.model import Action, Event
 
 from ..errors import AcceleratorError
