@@ -1,8 +1,13 @@
 """`edgert explain`: each constraint on a record made so that it is the one that binds; what is claimed to suffice does."""
 
 import json
+import os
 import re
+import shutil
 import sqlite3
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import pytest
 from test_json import ROOT, check, edgert, keys
@@ -363,6 +368,21 @@ def test_the_command_prints_text_or_json_and_errors_in_one_line(tmp_path):
     for argv, code in ((["0"], 2), ([tmp_path / "none.db", "0"], 2), ([tmp_path / "made.toml", "0"], 3)):
         _, err = edgert("explain", *(argv if len(argv) == 2 else [path, *argv]), code=code)
         assert len(err.strip().splitlines()) == 1 and err.startswith("edgert: ")
+
+
+def test_the_command_takes_the_source_of_a_scheduler_that_is_compiled(tmp_path):
+    """Compiled modules, here such that cannot be loaded, lie beside the source: every other command would use them."""
+    path = two(tmp_path, deadline="18ms")
+    shutil.copytree(ROOT / "scheduler", tmp_path / "compiled", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("engine", "model", "policies/fifo_gated"):
+        (tmp_path / "compiled" / "imprecise" / f"{name}{EXTENSION_SUFFIXES[0]}").write_bytes(b"no machine code")
+    rooms = os.pathsep.join([str(tmp_path / "compiled"), *(str(ROOT / room) for room in ("sw", "hw", "models"))])
+    done = {}
+    for name, rest in (("explain", ["0", "--stream", "b"]), ("replay", [])):
+        done[name] = subprocess.run([sys.executable, "-m", "edgert.cli", name, path, *rest], capture_output=True, text=True, check=False,
+                                    env={**os.environ, "PYTHONPATH": rooms})
+    assert done["explain"].stdout.startswith("Frame 0 of b"), done["explain"].stderr
+    assert done["replay"].returncode != 0
 
 
 def test_every_key_of_the_schema_is_documented_and_every_kind_is_in_it():

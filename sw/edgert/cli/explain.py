@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -34,6 +37,7 @@ def explain(run: Path = typer.Argument(..., help="A run record, written by `edge
             stream: str = typer.Option("", "--stream", metavar="NAME", help="Its stream, where there are several."),
             as_json: bool = typer.Option(False, "--json", help="Print JSON (keys: docs/json.md) instead of text.")) -> None:
     """See MANUAL."""
+    _from_source("imprecise")
     from ..results.explain import explain as of_frame
     from ..results.explain_text import renderable
     from ..results.record import Run
@@ -42,3 +46,21 @@ def explain(run: Path = typer.Argument(..., help="A run record, written by `edge
     with Run(run) as record:
         found = of_frame(record, frame, stream)
     typer.echo(json.dumps(found, indent=1, allow_nan=False) if as_json else as_string(renderable(found)))
+
+
+def _from_source(package: str) -> None:
+    """Import a package's modules from their source, also where compiled ones lie beside it: those can be neither watched nor copied, and
+    do the same bit for bit."""
+
+    class Source(PathFinder):
+        """Finds the sources of one package."""
+
+        @classmethod
+        def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+            """The source of a module, None where it is none of the package's."""
+            if not fullname.startswith(f"{package}."):
+                return None
+            finders = (FileFinder(entry, (SourceFileLoader, SOURCE_SUFFIXES)) for entry in path or ())
+            return next((spec for finder in finders if (spec := finder.find_spec(fullname)) is not None), None)
+
+    sys.meta_path.insert(0, Source)

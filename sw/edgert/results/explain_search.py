@@ -10,10 +10,10 @@ from heapq import heappop, heappush
 from typing import Any
 
 from imprecise.engine import Engine
-from imprecise.model import Action, Event, Stream
+from imprecise.model import NEVER_NS, Action, Event, Stream
 
 from ..executive import reproduce
-from .explain_watch import NEVER_NS, State
+from .explain_watch import State
 from .explain_world import Release, World, depth_after
 from .view import View
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imprecise.engine import Engine
-from imprecise.model import Action, Event, Job, Stage
+from imprecise.model import NEVER_NS, Action, Event, Job, Stage
+from imprecise.policies.base import Policy
 
-from ..errors import RecordError
+from ..errors import EdgertError, RecordError
 from ..executive import reproduce
 from ..executive.replay import Difference
 
-NEVER_NS = 1 << 62
+if TYPE_CHECKING:
+    from imprecise.policies.base import Choice
+
 Step = tuple[int, int, list[Event], list[Action]]
 """A step of a record: its number, now_ns, events, actions."""
 
@@ -129,7 +133,10 @@ class History:
 
 
 def fresh(description: Mapping[str, Any], path: object) -> Engine:
-    """The engine of a record, made again. Raises RecordError where that cannot be."""
+    """The engine of a record, made again. Raises RecordError where that cannot be, EdgertError where the engine is compiled."""
+    if not isinstance(vars(Engine)["step"], FunctionType):
+        raise EdgertError("the scheduler is compiled here, and can be neither watched nor copied",
+                          "use the command edgert explain, which takes its source")
     try:
         return reproduce.build(description)
     except (ValueError, KeyError, TypeError) as error:
@@ -188,39 +195,24 @@ class _Watcher:
     # Hooks ------------------------------------------------------------------------------------------------------------
 
     def attach(self) -> None:
-        """Listen to the policy: its methods are wrapped on this one object and answer what they would."""
+        """Listen to the policy from now on."""
         self.attached = True
         policy: Any = self.engine.policy
-        pick, wants, keeps, plan = policy.pick, policy.wants, policy.keeps, getattr(policy, "plan", None)
-
-        def watched_pick(ready: Sequence[Job], engine: Engine) -> Any:
-            self.planned = None
-            choice = pick(ready, engine)
-            self._note(ready, choice)
-            return choice
-
-        def watched_wants(job: Job, engine: Engine) -> bool:
-            answer = bool(wants(job, engine))
-            if job.id == self.target:
-                self.wants = answer
-            return answer
-
-        def watched_keeps(job: Job, engine: Engine) -> bool:
-            answer = bool(keeps(job, engine))
-            if job.id == self.target:
-                self.keeps = answer
-            return answer
+        self.engine.guest.policy = _Listener(policy, self)
+        plan = getattr(policy, "plan", None)
 
         def watched_plan(*given: Any, **named: Any) -> Any:
             found = plan(*given, **named)  # type: ignore[misc]
             self.planned = _plan(found)
             return found
 
-        hooks: dict[str, Callable[..., Any]] = {"pick": watched_pick, "wants": watched_wants, "keeps": watched_keeps}
         if callable(plan):
-            hooks["plan"] = watched_plan
-        for name, hook in hooks.items():
-            setattr(policy, name, hook)
+            policy.plan = watched_plan
+
+    def asked(self, ready: Sequence[Job], choice: Any) -> None:
+        """The policy chose; a plan that it made for this is kept with it."""
+        self._note(ready, choice)
+        self.planned = None
 
     def _own(self) -> Job | None:
         job = self.engine.jobs.get(self.target)
@@ -331,6 +323,34 @@ class _Watcher:
         """Whether mandatory work waits or runs there."""
         return any(job.done < job.needed and job.next_stage.resource == resource and (job.running or not job.closed)
                    for job in self.engine.jobs.values())
+
+
+class _Listener(Policy):
+    """Asks the policy, answers what it answers, and tells the watcher."""
+
+    def __init__(self, policy: Policy, watcher: _Watcher):
+        self.inner, self.watcher = policy, watcher
+        self.name, self.splits = policy.name, policy.splits
+
+    def wants(self, job: Job, engine: Engine) -> bool:
+        answer = bool(self.inner.wants(job, engine))
+        if job.id == self.watcher.target:
+            self.watcher.wants = answer
+        return answer
+
+    def keeps(self, job: Job, engine: Engine) -> bool:
+        answer = bool(self.inner.keeps(job, engine))
+        if job.id == self.watcher.target:
+            self.watcher.keeps = answer
+        return answer
+
+    def closed(self, job: Job, engine: Engine) -> None:
+        self.inner.closed(job, engine)
+
+    def pick(self, ready: Sequence[Job], engine: Engine) -> Choice:
+        choice = self.inner.pick(ready, engine)
+        self.watcher.asked(ready, choice)
+        return choice
 
 
 def _copy(engine: Engine) -> Engine | None:
