@@ -48,6 +48,7 @@ from .worlds import Tables, arrivals
 __all__ = ["Bound", "LadderFrame", "Segment", "Window", "clairvoyant", "frames_of", "mandatory_only_utility", "utility_of", "worth_of"]
 
 ROUNDING = 1e-7  # the share of a total that counts as rounding: prices and whole nanoseconds
+SOLVER = 1e-5  # the share within which the solver's optimum is one
 EXACT_STAGES = 12  # of a window, so that it is solved to the end
 
 
@@ -221,6 +222,7 @@ class _Job(NamedTuple):
         frames = [self.frames[i] for i in members]
         items = [item_of(i, frame, self.pool, self.bound) for i, frame in enumerate(frames)]
         base = sum(item.base for item in items)
+        least = base + sum(item.options[0].gain for item in items if item.options and not item.options[0].depth)  # with nothing refined
         rivals = [item for item in items if item.options]
         method, upper = "free", base + sum(item.options[-1].gain for item in rivals)
         lower, schedule = -1.0, list[Segment]()
@@ -229,11 +231,11 @@ class _Job(NamedTuple):
             method, upper = ("free" if base + gain >= upper else "relaxation"), min(upper, base + gain)
             lower, schedule = self.pieces(frames, items, amounts)
         for order in range(len(ladder_schedule.ORDERS)):
-            if self.open(base, upper, lower, self.tolerance):
+            if self.open(least, upper, lower, self.tolerance):
                 lower, schedule = max((lower, schedule), self.whole(frames, items, order), key=lambda found: found[0])
-            if self.bound == "B2" and not order and self.open(base, upper, lower, 0.0):
+            if self.bound == "B2" and not order and self.open(least, upper, lower, 0.0):
                 method, upper = "relaxation", min(upper, base + ladder_relax.atomic(rivals, self.pool.units))
-        if self.open(base, upper, lower, self.tolerance) and rivals:
+        if self.open(least, upper, lower, self.tolerance) and rivals:
             method = "programme"
             ready_ns, log = self.ready(frames, items)
             real = [item._replace(ready_ns=ready_ns[item.frame], end_ns=frames[item.frame].publish_ns) for item in rivals
@@ -243,21 +245,22 @@ class _Job(NamedTuple):
                 upper = min(upper, base + ladder_relax.priced(rivals, self.pool.units, prices, self.bound == "B2"))
                 if self.bound != "B2" and self.plain(items):
                     lower, schedule = max((lower, schedule), self.valued(frames, items, log, pieces), key=lambda found: found[0])
-        if (self.bound == "B2" and not self.preemptive and self.open(base, upper, lower, 0.0)
+        if (self.bound == "B2" and not self.preemptive and self.open(least, upper, lower, 0.0)
                 and ladder_exact.stage_count(frames) <= EXACT_STAGES):
             exact = ladder_exact.solve(frames, self.resources)
             upper = min(upper, exact.upper)
             if exact.schedule is not None:
                 worth = worth_of(frames, self.resources, exact.schedule, self.bound)
                 lower, schedule = max((lower, schedule), (worth, exact.schedule), key=lambda found: found[0])
-            method = "exact" if exact.proven else method
+            if exact.proven:
+                method, upper = "exact", lower if upper - lower <= SOLVER * upper else upper
         first = min(frame.arrival_ns for frame in frames)
         window = Window(first, max(frame.due_ns for frame in frames), len(frames), max(upper, lower), lower, method)
         return window, [segment._replace(frame=members[segment.frame]) for segment in schedule]
 
-    def open(self, base: float, upper: float, lower: float, tolerance: float) -> bool:
+    def open(self, least: float, upper: float, lower: float, tolerance: float) -> bool:
         """Whether the gap is more than this share of what refinement gains, and more than rounding."""
-        return upper - lower > max(tolerance * (upper - base), ROUNDING * abs(upper))
+        return upper - lower > max(tolerance * (upper - least), ROUNDING * abs(upper))
 
     def plain(self, items: Sequence[Item]) -> bool:
         """Whether a frame, once ready, uses one resource only."""
@@ -276,8 +279,8 @@ class _Job(NamedTuple):
         if self.plain(items) or not rivals:
             return self.valued(frames, items, log + ladder_schedule.lay_out(frames, rivals, known, self.pool, plan, order), None)
         most = {item.frame: len(item.options) - 1 for item in rivals}
-        tries = [ladder_schedule.list_schedule(frames, items, self.resources, wanted, dense)
-                 for wanted in (plan, most) for dense in (False, True)]
+        tries = [ladder_schedule.list_schedule(frames, items, self.resources, wanted, dense, fill)
+                 for wanted, dense, fill in ((plan, False, False), (plan, False, True), (plan, True, True), (most, True, False))]
         return max((self.valued(frames, items, segments, None) for segments in tries), key=lambda found: found[0])
 
     def pieces(self, frames: Sequence[LadderFrame], items: Sequence[Item], amounts: Mapping[int, float]) -> tuple[float, list[Segment]]:

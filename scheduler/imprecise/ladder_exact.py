@@ -95,7 +95,9 @@ def solve(frames: Sequence[LadderFrame], resources: Mapping[str, int], bound: st
         return Exact(upper, None, False)
     x = found.x
     unit_of = {(i, k): unit for (i, k, unit), c in on.items() if x[c] > 0.5}
-    return Exact(upper, _exactly(frames, sorted(unit_of, key=lambda stage: (x[start[stage]], stage[1])), unit_of), found.status == 0)
+    begins = {(i, k): round(max(float(x[start[i, before]]) for before in range(k + 1)), 6) for i, k in unit_of}
+    order = sorted(unit_of, key=lambda stage: (begins[stage], took[stage], stage[1]))  # what takes no time goes first
+    return Exact(upper, _exactly(frames, order, unit_of), found.status == 0)
 
 
 def _exactly(frames: Sequence[LadderFrame], order: Sequence[tuple[int, int]],

@@ -125,52 +125,59 @@ def lay_out(frames: Sequence[LadderFrame], items: Sequence[Item], ready_ns: Mapp
 
 
 def list_schedule(frames: Sequence[LadderFrame], items: Sequence[Item], resources: Mapping[str, int], plan: Mapping[int, int],
-                  dense: bool) -> list[Segment]:
-    """Dispatch whole stages on all resources, never interrupted: mandatory first by deadline, then what the plan wants and still fits.
+                  dense: bool, fill: bool) -> list[Segment]:
+    """Dispatch whole stages on all resources, never interrupted: mandatory first by deadline, then what the plan wants, then the rest.
 
-    Optional stages go by deadline, or the densest first (`dense`). A frame that cannot be in time takes no further stage.
+    Optional stages go by deadline, or the densest first (`dense`), as deep as pays and still fits; what the plan does not want only where
+    nothing else waits (`fill`). A frame that cannot be in time takes no further stage.
     """
-    wanted = {item.frame: item.options[plan[item.frame]] for item in items if item.frame in plan}
-    gains = {item.frame: {frames[item.frame].mandatory: 0.0, **{frames[item.frame].mandatory + o.depth: o.gain for o in item.options}}
-             for item in items}
-    last = [frame.mandatory + (wanted[i].depth if i in wanted else 0) for i, frame in enumerate(frames)]
+    gains = [{frame.mandatory: 0.0} for frame in frames]  # by stages done
+    aims = [frame.mandatory for frame in frames]
+    for item in items:
+        known = gains[item.frame]
+        known.update({frames[item.frame].mandatory + option.depth: option.gain for option in item.options})
+        if item.frame in plan:
+            aims[item.frame] += item.options[plan[item.frame]].depth
     free = {name: list(range(units)) for name, units in resources.items()}
     waiting: dict[str, list[tuple[int, float, int, int]]] = {name: [] for name in resources}
     log: list[list[Segment]] = [[] for _ in frames]
     events = [(frame.arrival_ns, i, 0, "", -1) for i, frame in enumerate(frames)]
     heapify(events)
+
+    def stop(i: int, done: int, now: int) -> int:
+        """How many stages to have done in the end: the best that fits from now on; so many as now where none is better."""
+        frame, at_ns, best = frames[i], now, done
+        if done < frame.mandatory:
+            needed_ns = sum(took_ns for _, took_ns in frame.stages[done:frame.mandatory])
+            return frame.mandatory if now + needed_ns <= frame.due_ns else done
+        for k in range(done, len(frame.stages) if fill else aims[i]):
+            at_ns += frame.stages[k][1]
+            if at_ns <= frame.publish_ns and gains[i].get(k + 1, -1.0) > gains[i].get(best, 0.0):
+                best = k + 1
+        return best
+
     while events:
         now = events[0][0]
         while events and events[0][0] == now:
             _, i, done, name, unit = heappop(events)
             if unit >= 0:
                 free[name].append(unit)
-            if done < last[i]:
-                optional = done >= frames[i].mandatory
-                rank: float = frames[i].publish_ns if optional else frames[i].due_ns
-                if optional and dense:
-                    rank = -wanted[i].gain / max(1, wanted[i].work_ns)
-                heappush(waiting[frames[i].stages[done][0]], (int(optional), rank, i, done))
+            if (aim := stop(i, done, now)) > done:
+                sort = 0 if done < frames[i].mandatory else 1 if done < aims[i] else 2
+                rank: float = frames[i].publish_ns if sort else frames[i].due_ns
+                if sort and dense:
+                    rank = -(gains[i][aim] - gains[i].get(done, 0.0)) / max(1, sum(ns for _, ns in frames[i].stages[done:aim]))
+                heappush(waiting[frames[i].stages[done][0]], (sort, rank, i, done))
         for name, queue in waiting.items():
             while queue and free[name]:
-                later, _, i, done = heappop(queue)
-                frame = frames[i]
-                due_ns = frame.publish_ns if later else frame.due_ns
-                stop = last[i] if later else frame.mandatory
-                if now + sum(took_ns for _, took_ns in frame.stages[done:stop]) > due_ns:
-                    if not later:
-                        log[i].clear()
-                    continue
-                unit = free[name].pop(0)
-                end_ns = now + frame.stages[done][1]
-                log[i].append(Segment(i, done, name, unit, now, end_ns))
-                heappush(events, (end_ns, i, done + 1, name, unit))
-    for i, segments in enumerate(log):  # a stage that does not pay without its successors is not done
-        if i in wanted and segments:
-            worth = gains[i]
-            while len(segments) > frames[i].mandatory and worth.get(len(segments), -1.0) < max(
-                    gain for count, gain in worth.items() if count <= len(segments)):
-                segments.pop()
+                _, _, i, done = heappop(queue)
+                if stop(i, done, now) > done:
+                    segment = Segment(i, done, name, free[name].pop(0), now, now + frames[i].stages[done][1])
+                    log[i].append(segment)
+                    heappush(events, (segment.end_ns, i, done + 1, name, segment.unit))
+    for i, segments in enumerate(log):  # neither a stage that does not pay without its successors, nor a frame without its mandatory part
+        count, least = len(segments), frames[i].mandatory
+        del segments[0 if count < least else max(range(least, count + 1), key=lambda k: gains[i].get(k, -1.0)):]
     return [segment for segments in log for segment in segments]
 
 
