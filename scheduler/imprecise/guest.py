@@ -29,12 +29,11 @@ class Guest:
 
     def wants(self, job: Job, engine: Engine) -> bool:
         """Whether a job that has an answer might get more."""
-        return not self.fault and bool(self._ask(self.policy.wants, job, engine))
+        return not self.fault and self._ask(lambda: bool(self.policy.wants(job, engine))) is True
 
     def keeps(self, job: Job, engine: Engine) -> bool:
         """Whether to go on with a job of a policy that does not split."""
-        kept = True if self.fault else self._ask(self.policy.keeps, job, engine)
-        return bool(kept) or bool(self.fault)
+        return bool(self.fault) or self._ask(lambda: bool(self.policy.keeps(job, engine))) is not False
 
     def closed(self, job: Job, engine: Engine) -> None:
         """Tell it of a job that was published or missed."""
@@ -48,6 +47,11 @@ class Guest:
             return None
         job, index = choice if isinstance(choice, tuple) and len(choice) == 2 else (choice, getattr(choice, "next", -1))
         if not any(job is other for other in ready) or index not in job.options:
-            self.fault = f"chose {choice!r}, which is not ready"
+            self.fault = f"{_named(choice)}, which is not ready"
             return None
         return job, index
+
+
+def _named(choice: object) -> str:
+    """A wrong choice in words, without asking it."""
+    return f"chose job {choice.id}" if type(choice) is Job else f"chose a {type(choice).__name__}"

@@ -25,6 +25,7 @@ from .policies import make
 from .policies.base import Policy
 from .scenario import Scenario
 from .simulation import ANSWERED, BUCKETS, DROPPED, FRAME_DTYPE, MISSED, Log, Simulation, StageRow
+from .watchdog import SIMULATION_LIMIT_NS, guard
 from .worlds import CHUNK, Frame, Tables, World, arrivals
 
 __all__ = ["ResourceFault", "StageFault", "simulate"]
@@ -46,8 +47,8 @@ def simulate(scenario: Scenario, policy: Policy | str, seed: int = 0, frames: in
         raise ValueError(f"frames: found {frames}, expected at least 1")
     settings = {"blocking_ns": scenario.blocking_ns, "preemptive": scenario.preemptive, "priorities": scenario.priorities(),
                 **(options or {})}
-    engine = Engine(scenario.streams, scenario.resources, policy, scenario.guard_ns, **settings)
-    run = _Run(scenario, engine, seed, frames, rows, log, progress)
+    engine = Engine(scenario.streams, scenario.resources, guard(policy, SIMULATION_LIMIT_NS), scenario.guard_ns, **settings)
+    run = _Run(scenario, engine, seed, frames, rows, log, progress, bool(settings["preemptive"]))
     run.inject([*scenario.conditions.resource_faults, *faults])
     if policy.needs_oracle:
         policy.oracle = run.truth
@@ -61,7 +62,8 @@ class _Run:
     """One simulation's state."""
 
     def __init__(self, scenario: Scenario, engine: Engine, seed: int, frames: int, rows: bool, log: Log | None,
-                 progress: Callable[[int], None] | None):
+                 progress: Callable[[int], None] | None, preemptive: bool):
+        self.preemptive = preemptive
         self.scenario, self.engine, self.log, self.progress = scenario, engine, log, progress
         self.chunks = arrivals(scenario.sources, seed, frames)
         self.busy_ns = dict.fromkeys(scenario.resources, 0)
@@ -106,7 +108,7 @@ class _Run:
         """Step the engine from instant to instant until every frame is closed and every stage has ended."""
         step, pending, busy_ns, log, worlds = self.engine.step, self.pending, self.busy_ns, self.log, self.worlds
         live, close = self.live, self._close
-        careful = bool(self.stage_faults or pending or log is not None or self.scenario.preemptive) or not self.scenario.conditions.ideal
+        careful = bool(self.stage_faults or pending or log is not None or self.preemptive) or not self.scenario.conditions.ideal
         careful = careful or any(stream.kind == "sieve" for stream in self.scenario.streams)
         completed: dict[int, int] = {}  # when the latest stage of an open job ended
         coming: list[Frame] = next(self.chunks, [])

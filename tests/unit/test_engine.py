@@ -150,7 +150,7 @@ def fail(*_):
 @pytest.mark.parametrize(("wants", "pick", "fault"), [
     (fail, None, "RuntimeError: boom"),
     (lambda j: True, fail, "RuntimeError: boom"),
-    (lambda j: True, lambda r: 42, "42, which is not ready"),
+    (lambda j: True, lambda r: 42, "chose a int, which is not ready"),
     (lambda j: True, lambda r: "job", "not ready"),
 ])
 def test_a_policy_at_fault_is_switched_off_and_mandatory_work_goes_on(wants, pick, fault) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from imprecise import policies, repair
+from imprecise import policies, repair, watchdog
 from imprecise.admission import Assumption, RunAdmission, answer, is_admitted
 from imprecise.engine import Engine
 from imprecise.model import Event, Stream
@@ -157,9 +157,9 @@ def _steps(streams: Sequence[Stream], resources: Mapping[str, int], policy: str,
     """Times of at least STEPS engine steps in ns, the first few left out: they warm up."""
     from ..results.record import FrameRow, StageRow
 
-    engine = Engine(streams, resources, policies.make(policy), guard_ns)
+    engine = Engine(streams, resources, watchdog.guard(policies.make(policy), watchdog.live_limit_ns(guard_ns)), guard_ns)
     took: list[int] = []
-    now_ns = 0
+    now_ns, fault = 0, ""
     for number in range(STEPS):
         events = [Event("release", now_ns, stream=i, frame=number) for i in range(min(len(streams), FRAMES))]
         running: list[Event] = []
@@ -173,7 +173,9 @@ def _steps(streams: Sequence[Stream], resources: Mapping[str, int], policy: str,
             recorder.step(len(took), now_ns, events, actions)
             recorder.stage(StageRow(0, "stage", "fpga", 0, now_ns, now_ns, "done", 0.5))
             recorder.frame(FrameRow("stream", number, 0, 0, now_ns, now_ns, now_ns, now_ns, now_ns, 0, "answered", 0, 0, 0.5, 0.5, 1))
-            took.append(min(time.process_time_ns() - used_ns, time.monotonic_ns() - begin_ns))
+            if not engine.policy_fault or fault:  # a policy that was stopped took what a stopped one takes, once
+                took.append(min(time.process_time_ns() - used_ns, time.monotonic_ns() - begin_ns))
+            fault = engine.policy_fault
             events = []
             for action in actions:
                 if action.kind == "start":

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imprecise.engine import Engine
-from imprecise.model import Action, Event
+from imprecise.model import NEVER_NS, Action, Event
 
 from ..errors import AcceleratorError
 from ..results.record import FrameRow, Recorder, StageRow
@@ -255,6 +255,7 @@ class Dispatcher:
         event = Event("done", 0, job=action.job, stage=action.stage, resource=FPGA, unit=action.unit)
         begin_ns = time.monotonic_ns()
         self._seen(start_ns, begin_ns)
+        self.watch.check("overhead", "", begin_ns - start_ns)
         try:
             logits = self.mandatory.infer(frame.pixels, frame.release_ns + frame.feed.deadline_ns)
         except AcceleratorError:

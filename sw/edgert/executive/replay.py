@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from imprecise.model import Action
+from imprecise.watchdog import SIMULATION_LIMIT_NS
 
 from ..errors import RecordError
 from . import reproduce
@@ -33,7 +34,7 @@ def replay(run: Run) -> tuple[int, int, Difference | None]:
     if "engine" not in run.meta:
         raise RecordError(f"{run.path} does not say how its engine was made", "record the run again with this edgert")
     try:
-        engine = reproduce.build(run.meta["engine"])
+        engine = reproduce.build(run.meta["engine"], SIMULATION_LIMIT_NS)
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{run.path}: its engine cannot be made again ({error})", "record the run again with this edgert") from None
     steps = actions = 0

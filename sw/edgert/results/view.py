@@ -70,7 +70,7 @@ class View:
     def splits(self) -> bool:
         """Whether the policy split the work: an answer after the mandatory stages, or only after the last stage."""
         try:
-            return make_policy(self.policy).splits
+            return make_policy(self.policy, own=False).splits
         except ValueError:  # a user's own policy: look at what it published
             deepest = np.array([stream.deepest for stream in self.streams], dtype=np.int64)
             answered = self.frames["status"] == 0
