@@ -43,6 +43,7 @@ SCENARIOS
   overload-1.5    as many cameras as would keep the CPU 1.5 times busy were every answer refined to the end
   overload-3      the same, 3 times
   made-up         cameras with made-up, calibrated answers and lognormal times, at a load of 1.5: needs no bundle
+  hard-day        a machine that is not ideal: other work, heat, crashes, lost frames, an accelerator that is gone for a second
   The keys of such a file are listed at the top of imprecise/scenario.py.
 
 \b
