@@ -15,7 +15,7 @@ COMPILED_ENV := .venv/compiled
 PIP := -m pip install --quiet --disable-pip-version-check
 SOURCES := pyproject.toml
 
-.PHONY: demo test test-sim test-compiled lint types test-models test-hw bench clean
+.PHONY: demo test test-sim test-compiled lint types test-models test-hw bench headline clean
 
 demo: $(RUN_ENV)/ready
 	$(RUN_ENV)/bin/edgert demo --out runs/demo
@@ -25,7 +25,7 @@ test: $(TEST_ENV)/ready
 
 test-sim: $(TEST_ENV)/ready
 	$(TEST_ENV)/bin/python $(PIP) -e '.[oracle]'
-	$(TEST_ENV)/bin/python -m pytest --no-skips -m slow tests/unit tests/sim
+	$(TEST_ENV)/bin/python -m pytest --no-skips -m slow tests/unit tests/sim tests/fault
 
 test-compiled: $(TEST_ENV)/ready $(COMPILED_ENV)/ready
 	$(COMPILED_ENV)/bin/python -m pytest --no-skips tests/sim tests/unit/test_engine.py tests/unit/test_policies.py
@@ -42,6 +42,10 @@ lint: $(LINT_ENV)/ready
 
 types: $(LINT_ENV)/ready
 	$(LINT_ENV)/bin/mypy
+
+# The study behind docs/headline/report.html: under half an hour on two cores; interrupted, the same command goes on.
+headline: $(TEST_ENV)/ready
+	$(TEST_ENV)/bin/python -m edgert.study.headline --store runs/headline.db --out docs/headline
 
 bench: $(TEST_ENV)/ready
 	for file in tests/bench/*.py; do $(TEST_ENV)/bin/python $$file || exit 1; done

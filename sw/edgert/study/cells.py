@@ -70,6 +70,7 @@ class _Timed(Policy):
         self._since_ns = 0
 
     def wants(self, job: Job, engine: Engine) -> bool:
+        self.inner.oracle = self.oracle
         begin = time.process_time_ns()
         found = self.inner.wants(job, engine)
         self._since_ns += time.process_time_ns() - begin
@@ -82,7 +83,6 @@ class _Timed(Policy):
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Any:
         begin = time.process_time_ns()
-        self.inner.oracle = self.oracle
         found = self.inner.pick(ready, engine)
         self.spent_ns.append(self._since_ns + time.process_time_ns() - begin)
         self._since_ns = 0

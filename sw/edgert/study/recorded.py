@@ -22,7 +22,8 @@ def workload(run: Path, title: str) -> str:
     """The text of a scenario file. Raises RecordError for a run with too few durations of a stage."""
     view = read(run)
     first = view.streams[0]
-    lines = [f'title = "{title}"', 'guard = "1ms"', "load = 1.0", "", "[resources]", "fpga = 1", f"cpu = {view.meta['resources']['cpu']}", "",
+    lines = [f'title = "{title}"', 'guard = "1ms"', "load = 1.0", "", "[resources]", "fpga = 1",
+             f"cpu = {view.meta['resources']['cpu']}", "",
              "[[stream]]", 'name = "camera"', f'bundle = "{view.meta["bundle"]}"', "rate = 60", 'jitter = "1ms"', "", "[stream.times]"]
     for stage in first.stages:
         name = str(stage["name"])
