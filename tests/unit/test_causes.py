@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import run_records
+from edgert.cli import main
 from edgert.results import causes, view
 
 MS = run_records.MS
@@ -76,6 +77,55 @@ def test_a_failing_accelerator_is_named(tmp_path):
     found = one(tmp_path / "r.db", [("mandatory", "fpga", 0, 20, "failed"), ("mandatory", "fpga", 20, 35, "failed")], policy="fifo-gated")
     assert found.cause == "accelerator"
     assert "failed on fpga" in found.evidence
+
+
+BROKEN = """
+[resources]
+fpga = 1
+[[stream]]
+name = "camera"
+rate = 30
+[[stream.stage]]
+name = "first"
+resource = "fpga"
+mandatory = true
+time = "1ms"
+[stream.outcomes]
+accuracy = [0.9]
+[[fault]]
+stage = "first"
+kind = "crash"
+share = 0.6
+"""
+QUICK = [("mandatory", "fpga", 0.1 * i, 0.1 * i + 0.05, "failed") for i in range(3)]
+
+
+def test_three_quick_failures_are_the_accelerators_for_nothing_is_tried_again(tmp_path):
+    found = one(tmp_path / "a.db", QUICK, policy="fifo-gated")
+    assert found.cause == "accelerator" and sum(found.parts_ns.values()) == 33 * MS
+    assert "toy/mandatory failed 3 times on fpga, in 150 us, and was not tried again" in found.evidence
+    again = one(tmp_path / "b.db", QUICK, policy="fifo-gated", others=[("mandatory", "fpga", 0.4, 33, "done")])
+    assert again.cause == "accelerator"  # however busy it is with others: nothing was waiting any more
+
+
+def test_two_quick_failures_explain_no_long_wait_and_neither_do_those_of_other_frames(tmp_path):
+    assert one(tmp_path / "a.db", QUICK[:2], policy="fifo-gated").cause == "unknown"
+    assert one(tmp_path / "b.db", QUICK[:2], policy="fifo-gated", others=QUICK).cause == "unknown"
+
+
+def test_a_mandatory_stage_that_fails_three_times_on_a_cpu_is_no_fault_of_the_accelerator(tmp_path):
+    found = one(tmp_path / "r.db", [("mandatory", "cpu", *rest) for _, _, *rest in QUICK], policy="fifo-gated")
+    assert found.cause == "overrun" and "failed 3 times on cpu" in found.evidence
+
+
+def test_every_miss_of_a_simulated_accelerator_that_always_fails_is_its_own(tmp_path, monkeypatch):
+    (tmp_path / "broken.toml").write_text(BROKEN)
+    monkeypatch.setattr("sys.argv", ["edgert", "simulate", str(tmp_path / "broken.toml"), "--policy", "fifo-gated", "--frames", "300",
+                                     "--record", str(tmp_path / "r.db")])
+    with pytest.raises(SystemExit):
+        main()
+    found = causes.count(causes.causes(view.read(tmp_path / "r.db")))
+    assert found["accelerator"] == sum(found.values()) > 20
 
 
 def test_an_accelerator_beyond_its_worst_case_is_the_accelerator_and_not_an_overrun(tmp_path):

@@ -5,7 +5,8 @@ The time from a missed frame's scheduled capture to its deadline is divided, eve
     source        the frame was seen later than its jitter allows
     stall         the machine stood still: the witness, an independent process, woke up late; where only the dispatcher did, that
                   may be its own fault, and is no evidence
-    accelerator   attempts of a stage that failed or were given up, and an accelerator beyond its worst case
+    accelerator   attempts of a stage that failed or were given up, an accelerator beyond its worst case, and all that is left of a
+                  frame's time once so many attempts have failed that the engine makes no other
     overrun       what a stage took beyond its typical time
     queueing      its stage waited while its resource was busy with other frames, or was gone
     service       its stages ran, as long as they typically do, or its answer was ready and being refined
@@ -23,10 +24,13 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from imprecise.engine import ATTEMPTS
+
 from .text import TEXTS, duration
 from .view import STATUSES, View
 
 CAUSES = ("unknown", "machine_stall", "accelerator", "overrun", "source", "queueing")  # in order of concern
+FAILED = ("failed", "abandoned")  # what became of an attempt that gave nothing
 Span = tuple[int, int]
 
 
@@ -116,7 +120,7 @@ class _Judge:
             s, k = int(self.view.stages["stream"][i]), self.numbers[i]
             stage = self.view.streams[s].stages[k] if s >= 0 and 0 <= k < len(self.view.streams[s].stages) else {}
             worst = int(stage.get("wcet_ns", 0))
-            if end > start and stage.get("mandatory") and (self.statuses[i] in ("failed", "abandoned") or 0 < worst < end - start):
+            if end > start and stage.get("mandatory") and (self.statuses[i] in FAILED or 0 < worst < end - start):
                 out.append((start, end))
         return out
 
@@ -164,6 +168,7 @@ class _Judge:
                 if part == "unexplained" and self.alone.overlap(release, seen):
                     facts[part] += f"; {self._alone_text(release, seen)}"
         at, last = seen, None
+        failed: list[int] = []
         for i in self.of_job.get(job, ()):
             start, end = self.starts[i], self.ends[i]
             if start >= deadline or self.numbers[i] >= needed:
@@ -172,11 +177,17 @@ class _Judge:
             stop = deadline if end < 0 or end > deadline else end
             self._run(parts, facts, i, stream, max(at, start), stop)
             at, last = max(at, stop), i
+            failed += [i] if self.statuses[i] in FAILED else []
         ready = last is not None and self.numbers[last] == needed - 1 and self.statuses[last] == "done"
         if ready and at < deadline:  # the answer was there: only its publication can have been late
             facts.clear()
             parts = {**dict.fromkeys(parts, 0), "service": max(at, deadline - self.guard_ns) - release}
             self._wait(parts, facts, release + parts["service"], deadline, stream, -1, "")
+        elif at < deadline and len(failed) >= ATTEMPTS:  # the engine has given it up: the rest of its time is lost to the failures
+            resource, spent_ns = self.resources[failed[-1]], sum(max(0, self.ends[i] - self.starts[i]) for i in failed)
+            parts[_fault_of(resource)] += deadline - at
+            facts[_fault_of(resource)] = (f"{self._stage(stream, self.numbers[failed[-1]])} failed {len(failed)} times on {resource}, in "
+                                          f"{duration(spent_ns)}, and was not tried again")
         elif at < deadline:
             following = 0 if last is None else self.numbers[last] + (self.statuses[last] in ("done", "late"))
             self._wait(parts, facts, at, deadline, stream, following, "")
@@ -217,12 +228,11 @@ class _Judge:
         parts["machine_stall"] += stalled
         typical = self.typical_ns.get((stream, number), 0)
         stages = self.view.streams[stream].stages
-        known = 0 <= number < len(stages)
-        name = self.view.stage_name(stream, number) if known else f"stage {number}"
-        worst = int(stages[number].get("wcet_ns", 0)) if known else 0
-        if status in ("failed", "abandoned"):
-            parts["accelerator" if resource == "fpga" else "overrun"] += spent
-            facts["accelerator" if resource == "fpga" else "overrun"] = f"{name} {status} on {resource} after {duration(spent)}"
+        name = self._stage(stream, number)
+        worst = int(stages[number].get("wcet_ns", 0)) if 0 <= number < len(stages) else 0
+        if status in FAILED:
+            parts[_fault_of(resource)] += spent
+            facts[_fault_of(resource)] = f"{name} {status} on {resource} after {duration(spent)}"
             return
         parts["service"] += min(spent, typical)
         if spent > typical:
@@ -230,6 +240,9 @@ class _Judge:
             parts[part] += spent - typical
             bound = f", worst case {duration(worst)}" if worst else ""
             facts[part] = f"{name} ran for {duration(spent)}, typical {duration(typical)}{bound}"
+
+    def _stage(self, stream: int, number: int) -> str:
+        return self.view.stage_name(stream, number) if 0 <= number < len(self.view.streams[stream].stages) else f"stage {number}"
 
     def _busy_elsewhere(self, resource: str, start: int, end: int) -> int:
         """Time in [start, end), stalls apart, in which all units of a resource were taken.
@@ -270,6 +283,11 @@ class _Judge:
         also = f" (also {', '.join(others)})" if others else ""
         fact = facts.get(part, "")
         return cause, f"{fact}{also}" if "ready" in fact else f"{duration(blame[part])} of {duration(window)}: {fact}{also}"
+
+
+def _fault_of(resource: str) -> str:
+    """The part of a frame's time that failures on a resource take."""
+    return "accelerator" if resource == "fpga" else "overrun"
 
 
 class _Spans:
