@@ -258,6 +258,18 @@ def test_the_threshold_is_tuned_on_validation_pictures_and_repeats(recorded):
     assert 0 < theta <= 1 and theta == twin.tuned_threshold(recorded, FakeBundle(), frames=300)
 
 
+def test_a_policy_that_only_a_record_names_is_not_run_for_a_twin(recorded, tmp_path):
+    from edgert.errors import RecordError
+    from edgert.results import twin
+
+    own = tmp_path / "own.py"
+    own.write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
+    other = view.View(**{**vars(recorded), "meta": {**recorded.meta, "policy": str(own)}})
+    with pytest.raises(RecordError, match=r"has no twin: policy .*own\.py"):
+        twin.twin(other, FakeBundle())
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_record_without_its_engine_cannot_be_simulated(views):
     from edgert.errors import RecordError
     from edgert.results import twin

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imprecise import policies
 from imprecise.draws import DurationModel, Empirical, Periodic, Quantiles
 from imprecise.scenario import Outcomes, Scenario, Source, Workload
 from imprecise.simulator import simulate
@@ -68,9 +69,17 @@ def world(view: View, bundle: Bundle) -> tuple[Scenario, dict[str, Any]]:
 
 
 def twin(view: View, bundle: Bundle) -> View:
-    """The simulation of a recorded run, as columns: as many frames as it captured."""
+    """The simulation of a recorded run, as columns: as many frames as it captured.
+
+    Raises RecordError where there is no twin: the record lacks what it takes, or names a policy that does not come with edgert (code
+    that a record names is not run).
+    """
     from ..cli.simulate import view_of
 
+    try:
+        policies.make(view.policy, own=False)
+    except ValueError as error:
+        raise RecordError(f"{view.path} has no twin: {error}", "simulate a policy that edgert has: edgert policies") from None
     scenario, options = world(view, bundle)
     result = simulate(scenario, view.policy, int(view.meta["seed"]), len(view.frames["frame"]), options=options)
     return view_of(scenario, result)
