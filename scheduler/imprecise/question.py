@@ -1,4 +1,4 @@
-"""What admission of a run is asked, as one value, and how a scenario becomes one."""
+"""What admission of a run is asked, as one value; how a scenario becomes one, and what its simulation is told of the answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .model import Stage, Stream
 
 if TYPE_CHECKING:
+    from .admission import RunAdmission
     from .scenario import Scenario
 
 FAR_NS = 1 << 40  # stands for the distance to a second frame that never comes
@@ -82,6 +83,14 @@ def of_scenario(scenario: Scenario, splits: bool = True, sources: Mapping[str, s
                     priorities=tuple(scenario.priorities() or ()), decision_ns=machine.decision_ns,
                     slower={name: factor for name, factor in slower.items() if factor > 1},
                     pauses={victim: other for other, victim in machine.takes_core.items()}, breaks=tuple(_breaks(scenario, streams)))
+
+
+def engine_options(scenario: Scenario, found: RunAdmission | None) -> dict[str, Any]:
+    """What the engine is told when a scenario is simulated: what admission `found` (None: not asked, as for a policy that does not split
+    the work), and the scenario's own limits on optional stages where they are tighter."""
+    options = found.engine_options() if found is not None and found.admitted else {}
+    limits = dict(options.get("blocking_ns", {}))
+    return {**options, "blocking_ns": {**limits, **{name: min(ns, limits.get(name, ns)) for name, ns in scenario.blocking_ns.items()}}}
 
 
 def _breaks(scenario: Scenario, streams: list[Stream]) -> Iterator[str]:

@@ -80,7 +80,7 @@ def simulate(
     from imprecise import policies as known
     from imprecise import scenario as scenarios
     from imprecise.admission import answer
-    from imprecise.question import of_scenario
+    from imprecise.question import engine_options, of_scenario
     from imprecise.simulator import simulate as run
 
     from ..errors import UsageError
@@ -103,12 +103,11 @@ def simulate(
     except ValueError as error:
         raise UsageError(str(error), "") from None
     admission = answer(of_scenario(world, sources=sources(world, bundles)))
-    options = _options(world, admission)
     results = []
     with _progress(len(specs) * frames, not as_json) as advance:
         for i, spec in enumerate(specs):
             tell = None if advance is None else lambda done, before=i * frames: advance(before + done)
-            own = options if known.make(spec).splits else {"blocking_ns": dict(world.blocking_ns)}
+            own = engine_options(world, admission if known.make(spec).splits else None)
             try:
                 if record is not None:
                     known_labels = {} if validation else labels
@@ -156,14 +155,6 @@ def workload(name: str, bundles: dict[str, Any], labels: dict[str, Any]) -> Work
 
 
 # Figures --------------------------------------------------------------------------------------------------------------
-
-
-def _options(world: Scenario, admission: RunAdmission) -> dict[str, Any]:
-    """What the engine is told: what admission found, where the scenario does not limit optional stages further."""
-    options = admission.engine_options() if admission.admitted else {}
-    limits = dict(options.get("blocking_ns", {}))
-    options["blocking_ns"] = {**limits, **{name: min(ns, limits.get(name, ns)) for name, ns in world.blocking_ns.items()}}
-    return options
 
 
 def figures(world: Scenario, results: Sequence[Simulation], seed: int, frames: int, admission: RunAdmission) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from imprecise.admission import answer
+from imprecise import question
+from imprecise.admission import RunAdmission, answer
 from imprecise.policies import make
-from imprecise.question import of_scenario
 from imprecise.scenario import Scenario
 from imprecise.simulator import simulate as run
 from imprecise.tuning import GRID, tune_threshold
@@ -29,7 +29,7 @@ def simulate(params: Mapping[str, Any], inputs: Mapping[str, Any], needs: Mappin
     if TUNED in spec:
         spec = spec.replace(TUNED, f"={needs['theta']!r}")
     policy = make(spec)
-    options = {**(engine_options(world) if policy.splits else {"blocking_ns": dict(world.blocking_ns)}), **params.get("options", {})}
+    options = {**engine_options(world, policy.splits), **params.get("options", {})}
     result = run(world, policy, params["seed"], params["frames"], rows=params.get("rows", False), options=options)
     if result.policy_fault:
         raise RuntimeError(f"the policy was switched off: {result.policy_fault}")
@@ -43,9 +43,9 @@ def tune(params: Mapping[str, Any], inputs: Mapping[str, Any], needs: Mapping[st
     return tune_threshold(replace(world, blocking_ns=limits), params["seed"], params["frames"], params.get("grid", GRID))
 
 
-def engine_options(world: Scenario) -> dict[str, Any]:
-    """What the engine is told: what admission found, where the scenario does not limit optional stages further."""
-    return dict(_engine_options(_Same(world)))
+def engine_options(world: Scenario, splits: bool = True) -> dict[str, Any]:
+    """What the engine is told under a policy that splits the work, or does not; admission is asked once for each scenario."""
+    return question.engine_options(world, _admission(_Same(world)) if splits else None)
 
 
 class _Same:
@@ -62,10 +62,5 @@ class _Same:
 
 
 @lru_cache(maxsize=8)
-def _engine_options(same: _Same) -> dict[str, Any]:
-    world = same.world
-    admission = answer(of_scenario(world))
-    options = admission.engine_options() if admission.admitted else {}
-    limits = dict(options.get("blocking_ns", {}))
-    options["blocking_ns"] = {**limits, **{name: min(ns, limits.get(name, ns)) for name, ns in world.blocking_ns.items()}}
-    return options
+def _admission(same: _Same) -> RunAdmission:
+    return answer(question.of_scenario(same.world))
