@@ -36,16 +36,9 @@ EXAMPLES
   A video, until Ctrl-C:
     edgert run fashion --source video:street.mp4 --rate 25 --deadline 40ms
 
-\b
-POLICIES
-  default          the one that won on validation scenarios
-  mandatory-only   publish the mandatory answer at once
-  fifo-gated       refine in order of arrival what still fits
-  least-confident  refine the least sure answer first
-  threshold        refine what is less sure than theta (threshold:theta=0.8)
-  depth-dp         plan the depths of all frames in hand by expected gain
-  monolithic       all stages or no answer, as most systems do today;
-                   guarantees nothing and runs as best effort
+POLICIES. `edgert policies` lists them with their rules and parameters; --policy threshold:theta=0.8 sets one, --policy ./mine.py is
+one of your own. `default` is the one that won on validation scenarios; `monolithic` (all stages or no answer, as most systems do today)
+guarantees nothing and runs as best effort.
 
 ADMISSION. Before the start the mandatory parts are proven in time from their worst cases. What is not proven is refused (exit
 code 3) with the reason and the least deadline that would be admitted; --best-effort runs all the same and says so. Each assumption

@@ -145,6 +145,8 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
     say(admitted.sentence)
     description = reproduce.describe(streams, resources, policy, guard_ns, admitted.engine_options)
     engine = reproduce.build(description)
+    if note := getattr(engine.policy, "note", ""):  # a policy of the user's that cannot be watched
+        say(f"policy {engine.policy.name!r}: {note}; one that never returns would stop the run")
     offsets_ns = [int(Periodic(s.period_ns, -1).start(given.seed, s.name).take(1)[0][0]) for s in wanted]
     others = sorted({c for cores in worker_cores for c in cores})
     return Prepared(given, bundle, mandatory, why, pool, times, streams, sources, [s.source for s in wanted], offsets_ns, guard_ns,
