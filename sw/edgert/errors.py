@@ -6,6 +6,16 @@
     |-- RecordError        a run record cannot be read
     |-- AdmissionRefused   the mandatory parts are not proven in time
     |-- SourceError        a camera, video or data set does not deliver
+    |-- RemoteError        another machine cannot be reached, or cannot do what is asked of it
+    |   |-- HostUnreachable      nothing answers at that address and port
+    |   |-- HostKeyRefused       its key is unknown, or not the one that is known
+    |   |-- LoginRefused         it does not let this user in, or not become root
+    |   |-- ConnectionLost       the connection ended in the middle
+    |   |-- NoSpace              its disk is full
+    |   |-- WrongMachine         nothing here runs on its processor
+    |   |-- PythonUnfit          its Python or NumPy is missing or too old
+    |   |-- HashMismatch         what arrived is not what was sent
+    |   `-- DeployRefused        the new version does not load there, or its golden frames differ
     `-- AcceleratorError   an engine of the ternary network failed
         |-- SelfTestFailed       it does not give the golden answers
         |-- AcceleratorTimeout   it did not answer within its bound
@@ -65,3 +75,43 @@ class AcceleratorTimeout(AcceleratorError):
 
 class AcceleratorMissing(AcceleratorError):
     """It cannot run on this machine."""
+
+
+class RemoteError(EdgertError):
+    """Another machine cannot be reached, or cannot do what is asked of it."""
+
+
+class HostUnreachable(RemoteError):
+    """Nothing answers at that address and port."""
+
+
+class HostKeyRefused(RemoteError):
+    """The other machine's key is unknown, or not the one that is known."""
+
+
+class LoginRefused(RemoteError):
+    """The other machine does not let this user in, or not become root."""
+
+
+class ConnectionLost(RemoteError):
+    """The connection ended in the middle; asking again is safe."""
+
+
+class NoSpace(RemoteError):
+    """The other machine's disk has not enough room."""
+
+
+class WrongMachine(RemoteError):
+    """Nothing here runs on the other machine's processor."""
+
+
+class PythonUnfit(RemoteError):
+    """The other machine's Python or NumPy is missing or too old."""
+
+
+class HashMismatch(RemoteError):
+    """What arrived is not what was sent."""
+
+
+class DeployRefused(RemoteError):
+    """The new version does not load on the other machine, or its golden frames differ; the one before it stays in use."""
