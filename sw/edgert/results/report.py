@@ -14,7 +14,7 @@ from . import plots
 from .compare import compare, in_short
 from .plots import Entry
 from .summary import summarise
-from .text import TEXTS, conditions, duration, interval, latency, percent, points, verdict
+from .text import TEXTS, conditions, duration, explain_hint, interval, latency, percent, points, verdict
 from .view import View
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -172,7 +172,18 @@ def compared_table(found: Mapping[str, Any], runs: Sequence[Entry]) -> str:
 
 def details(runs: Sequence[Entry]) -> list[str]:
     """Assumptions, misses with evidence and conditions, folded away."""
-    return ["<h2>Evidence</h2>", *(block for run in runs for block in (_assumptions(run), _misses(run)) if block), _conditions(runs)]
+    blocks = [block for run in runs for block in (_assumptions(run), _misses(run)) if block]
+    return ["<h2>Evidence</h2>", *blocks, *_hints(runs), _conditions(runs)]
+
+
+def _hints(runs: Sequence[Entry]) -> list[str]:
+    """What to type for the story of one frame, a line a run."""
+    found = [(run, hint) for run in runs if (hint := explain_hint(run.summary))]
+    rows = [[dot(run), escape(words), f"<code>{escape(command)}</code>"] for run, (words, command) in found]
+    if not rows:
+        return []
+    return ["<details><summary>One frame in detail: <code>edgert explain RUN FRAME</code></summary>"
+            + table(["run", "what it tells", "command"], rows, (1, 2)) + "</details>"]
 
 
 def _assumptions(run: Entry) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -68,6 +69,22 @@ def verdict(summary: Mapping[str, Any]) -> str:
     return sentence + (f" {total['dropped']:,} frames were not delivered." if total["dropped"] else "")
 
 
+def explain_hint(summary: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What to ask of one frame, and the command: of the first miss that is listed, else of the worst answer that could have been deeper;
+    None where every answer was complete, or there is no record to ask."""
+    if not summary["run"]:
+        return None
+    command = f"edgert explain {shlex.quote(str(summary['run']))}"
+    if summary["misses"]:
+        first = summary["misses"][0]
+        stream = f" --stream {shlex.quote(first['stream'])}" if len(summary["streams"]) > 1 else ""
+        return "why a frame was missed, step by step, and what would have sufficed", f"{command} {first['frame']}{stream}"
+    by_depth = list(summary["all"]["answered_by_depth"].values())
+    if sum(by_depth[:-1]):
+        return "why a frame was not refined to the end, step by step, and what would have sufficed", f"{command} worst"
+    return None
+
+
 def conditions(summary: Mapping[str, Any]) -> str:
     """Under which conditions a run was made."""
     parts = [str(summary["kind"] or "?"), f"policy {summary['policy']}", f"bundle {summary['bundle']}",
@@ -93,6 +110,8 @@ def renderable(summary: Mapping[str, Any]) -> RenderableType:
     if summary["assumptions"]:
         parts.append(_assumptions(summary))
     parts += [Text(line) for line in _misses(summary)]
+    if hint := explain_hint(summary):
+        parts.append(Text(f"{hint[0][0].upper()}{hint[0][1:]}:\n  {hint[1]}"))
     counters = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in summary["counters"].items() if value)
     parts.append(Text(("VALID" if state["valid"] else "INVALID") + (f"; {counters}" if counters else ""), style="dim"))
     return Group(*parts)
