@@ -85,7 +85,7 @@ def admit(
     cores: str | None = typer.Option(None, "--cores", metavar="HOW", help="own, shared or preempted: whether optional stages have other "
                                      "cores than mandatory ones, or share them, interrupted (SCHED_FIFO) or not. Default: as it is here."),
     replay: bool = typer.Option(False, "--replay", help="Replay a counter-example in the simulator, and show the miss."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON (docs/assumptions.md) instead of text."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON (keys: docs/json.md) instead of text."),
     source: list[str] = typer.Option([], "--source", metavar="[NAME=]SPEC", help="Of a run: a stream."),
     rate: list[str] = typer.Option([], "--rate", metavar="[NAME=]FPS", help="Of a run: frames a second. Default: 30."),
     deadline: str | None = typer.Option(None, "--deadline", metavar="TIME", help="Of a run. Default: 33ms."),

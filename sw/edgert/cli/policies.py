@@ -40,7 +40,7 @@ EXIT CODES
 @app.command(help=MANUAL)
 def policies(
     files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Files of your own to list too."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of text."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON (keys: docs/json.md) instead of text."),
 ) -> None:
     """See MANUAL."""
     from imprecise import policies as known

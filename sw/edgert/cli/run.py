@@ -80,7 +80,7 @@ def run(
     duration: str | None = typer.Option(None, "--duration", metavar="TIME", help="How long frames come. Default: until stopped."),
     record: Path | None = typer.Option(None, "--record", metavar="FILE", help="Keep the run record: every frame, stage and decision."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run record that is there."),
-    as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON (docs/json.md)."),
+    as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON (keys: docs/json.md)."),
     load: float = typer.Option(0.0, "--load", metavar="L", help="Measure the stages, then make as many streams of at most 60 frames/s as "
                                "need L times the CPU given to refine everything. Takes one --source and no --rate."),
     like: Path | None = typer.Option(None, "--like", metavar="RUN", help="Streams, rates, deadline, load and seed of an earlier run."),

@@ -74,7 +74,7 @@ def simulate(
     record: Path | None = typer.Option(None, "--record", metavar="FILE", help="Keep the run record of the one policy: every frame, "
                                           "stage and decision, for report, compare and replay."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run record that is there."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON (docs/json.md) instead of the table."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON (keys: docs/json.md) instead of the table."),
 ) -> None:
     """See MANUAL."""
     from imprecise import policies as known

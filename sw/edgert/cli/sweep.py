@@ -77,7 +77,7 @@ def sweep(
     jobs: int | None = typer.Option(None, "--jobs", metavar="N", help="Workers. Default: the CPUs at hand."),
     output: Path | None = typer.Option(None, "-o", "--output", metavar="FILE", help="The results, an SQLite file; several sweeps may share "
                                           "one. Default: SWEEP.db here."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON (docs/json.md): all cells, and the figures of the table."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON (keys: docs/json.md): all cells, and the figures of the table."),
     as_csv: bool = typer.Option(False, "--csv", help="Print CSV, a row a cell."),
 ) -> None:
     """See MANUAL."""
