@@ -1,0 +1,213 @@
+"""What is built for each layer: how far it is folded, and the sizes that follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import attrs
+
+from gateware.rtl.tables import Table, Widths, average_table, table
+from modelkit.ternary.layers import AvgPool, Conv, Dense, Depthwise, Layer, MaxPool
+from modelkit.ternary.network import Network
+
+
+@attrs.frozen
+class Choice:
+    """The folding of a layer: `pe` output channels and `simd` inputs a cycle; pools and depthwise layers have simd = pe.
+
+    `build` is "folded" or "unrolled"; `weights_block` and `buffer_block` put weights and rows in block RAM; `buffer_log2` words
+    of the row buffer (0: the least that works well).
+    """
+
+    pe: int = 1
+    simd: int = 1
+    build: str = "folded"
+    weights_block: bool = False
+    buffer_block: bool = False
+    buffer_log2: int = 0
+
+
+@attrs.frozen(eq=False)
+class LayerPlan:
+    """A layer, its place in the network and its choice; everything else is derived."""
+
+    index: int
+    layer: Layer
+    shape: tuple[int, int, int]
+    out_shape: tuple[int, ...]
+    bits: int
+    out_bits: int
+    choice: Choice
+    widths: Widths | None
+
+    @property
+    def kind(self) -> str:
+        """conv, depthwise, maxpool, avgpool or dense."""
+        return type(self.layer).__name__.lower()
+
+    @property
+    def name(self) -> str:
+        """Module name."""
+        return f"layer{self.index}"
+
+    @property
+    def build_text(self) -> str:
+        """The choice in words."""
+        return f"{self.choice.build}, {self.choice.pe} outputs x {self.choice.simd} inputs a cycle"
+
+    @property
+    def spread(self) -> bool:
+        """Whether channels stay apart (depthwise, pools)."""
+        return isinstance(self.layer, (Depthwise, MaxPool, AvgPool))
+
+    @property
+    def kernel(self) -> int:
+        """Side of the window; 1 for dense."""
+        return 1 if isinstance(self.layer, Dense) else int(self.layer.size)
+
+    @property
+    def stride(self) -> int:
+        """Step of the window."""
+        return int(self.layer.size if isinstance(self.layer, AvgPool) else getattr(self.layer, "stride", 1))
+
+    @property
+    def pad(self) -> tuple[int, int, int, int]:
+        """(top, bottom, left, right)."""
+        return getattr(self.layer, "pad", (0, 0, 0, 0))
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """(h, w, c) as the block sees it: a dense layer's input is one pixel."""
+        return (1, 1, math.prod(self.shape)) if isinstance(self.layer, Dense) else self.shape
+
+    @property
+    def out_image(self) -> tuple[int, int, int]:
+        """(h, w, c) of the output."""
+        return (1, 1, self.out_shape[0]) if len(self.out_shape) == 1 else self.out_shape  # type: ignore[return-value]
+
+    @property
+    def signed(self) -> bool:
+        """Whether the outputs are the int8 logits."""
+        return isinstance(self.layer, Dense) and self.layer.bits is None
+
+    @property
+    def fold(self) -> int:
+        """Words of a pixel in the row buffer."""
+        return self.image[2] // self.choice.simd
+
+    @property
+    def sf(self) -> int:
+        """Beats of one result."""
+        return self.kernel**2 * (1 if self.spread else self.fold)
+
+    @property
+    def nf(self) -> int:
+        """Groups of results of a pixel."""
+        return self.out_image[2] // self.choice.pe
+
+    @property
+    def needs_window(self) -> bool:
+        """Whether the inputs are read in another order than they come, or more than once."""
+        return not (self.kernel == 1 and self.nf == 1 and self.stride == 1 and not any(self.pad))
+
+    @property
+    def span(self) -> int:
+        """Words that the row buffer must hold at least (header of `window`)."""
+        width = self.image[1]
+        step = self.stride * width + self.stride if self.out_image[:2] != self.image[:2] else 1
+        return max((self.kernel - 1) * width + self.kernel, step) * self.fold
+
+    @property
+    def buffer_log2(self) -> int:
+        """log2 of the words of the row buffer."""
+        if self.choice.buffer_log2:
+            return self.choice.buffer_log2
+        width = self.image[1]
+        ahead = (self.stride - 1) * width + self.stride
+        wanted = 2 * self.fold if isinstance(self.layer, Dense) else ((self.kernel - 1) * width + self.kernel + ahead) * self.fold
+        return max(math.ceil(math.log2(max(self.span, wanted))), 1)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of one output pixel."""
+        return self.sf * self.nf
+
+    @property
+    def weight_word(self) -> int:
+        """Bits of a word of weights."""
+        return 0 if isinstance(self.layer, (MaxPool, AvgPool)) else 2 * self.choice.pe * (1 if self.spread else self.choice.simd)
+
+    def table(self, input_max: int) -> Table | None:
+        """The layer's numbers; None for a max pool."""
+        if isinstance(self.layer, MaxPool):
+            return None
+        return average_table(self.layer, input_max) if isinstance(self.layer, AvgPool) else table(self.layer, input_max)
+
+    def check(self) -> None:
+        """Raise ValueError where the choice does not divide the layer."""
+        choice, cin, cout = self.choice, self.image[2], self.out_image[2]
+        wrong = []
+        if choice.pe < 1 or cout % choice.pe:
+            wrong.append(f"pe {choice.pe} does not divide {cout} output channels")
+        if choice.simd < 1 or cin % choice.simd:
+            wrong.append(f"simd {choice.simd} does not divide {cin} inputs")
+        if self.spread and choice.pe != choice.simd:
+            wrong.append(f"{self.kind} needs simd = pe, found {choice.simd} and {choice.pe}")
+        if wrong:
+            raise ValueError(f"layer {self.index} ({self.kind}): {'; '.join(wrong)}")
+
+
+@attrs.frozen(eq=False)
+class CorePlan:
+    """A network and the choice for each of its layers."""
+
+    network: Network
+    layers: tuple[LayerPlan, ...]
+    lanes: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """h * w * c."""
+        return math.prod(self.network.input_shape)
+
+    @property
+    def frame_beats(self) -> int:
+        """Beats of 32 bits of a frame."""
+        return -(-self.frame_bytes // 4)
+
+    @property
+    def answer_beats(self) -> int:
+        """Beats of 32 bits of an answer."""
+        return -(-self.network.classes // 4)
+
+    @property
+    def elements(self) -> list[tuple[int, int]]:
+        """(elements of a beat out, elements of a beat in) at each border: unpack, layers, pack."""
+        out = [self.lanes, *(plan.choice.pe for plan in self.layers)]
+        into = [*(plan.choice.simd for plan in self.layers), 1]
+        return list(zip(out, into))
+
+
+def lanes_of(channels: int) -> int:
+    """Bytes a cycle that `unpack` gives for pixels of so many channels."""
+    return next(lanes for lanes in (4, 2, 1) if channels % lanes == 0)
+
+
+def plan(network: Network, choices: Sequence[Choice], widths: Sequence[Widths | None] | None = None) -> CorePlan:
+    """The plan of a core; `widths` replaces what the weights need (a build for several networks). ValueError where it does not fit."""
+    layers = []
+    for index, (layer, choice) in enumerate(zip(network.layers, choices, strict=True)):
+        shape = network.shapes[index]
+        image = shape if len(shape) == 3 else (1, 1, shape[0])
+        out_bits = network.maxima[index + 1].bit_length() if index < len(network.layers) - 1 else 8
+        made = LayerPlan(index, layer, image, network.shapes[index + 1], network.maxima[index].bit_length(), out_bits, choice, None)
+        made.check()
+        numbers = made.table(network.maxima[index])
+        given = widths[index] if widths is not None else None
+        layers.append(attrs.evolve(made, widths=given or (numbers.widths if numbers is not None else None)))
+    core = CorePlan(network, tuple(layers), lanes_of(network.input_shape[2]))
+    for index, (out, into) in enumerate(core.elements):
+        if out % into and into % out:
+            raise ValueError(f"layer {index}: beats of {out} elements come in, beats of {into} are wanted; one must divide the other")
+    return core

@@ -1,0 +1,128 @@
+"""Verilog and memory files of a core from its plan: `core.v`, a `layerN.v` a layer, and the hand-written blocks that they use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateware.rtl.plan import CorePlan, LayerPlan
+from gateware.rtl.tables import bias_words, weight_words
+from modelkit.ternary.layers import AvgPool, MaxPool
+
+BLOCKS = Path(__file__).parent / "blocks"
+FLAGS_LOG2 = 4
+"""log2 of the frames that may be inside the core at a time."""
+
+
+def _instance(module: str, name: str, parameters: Mapping[str, object], ports: Mapping[str, str]) -> str:
+    values = ", ".join(f'.{key}("{value}")' if isinstance(value, str) else f".{key}({int(value)})" for key, value in parameters.items())
+    wires = ", ".join(f".{key}({value})" for key, value in ports.items())
+    return f"    {module} #({values}) {name} (\n        {wires});\n" if values else f"    {module} {name} (\n        {wires});\n"
+
+
+def _stream(source: str, sink: str) -> dict[str, str]:
+    ports = {"clk": "clk", "rst": "rst"}
+    for side, prefix in (("s", source), ("m", sink)):
+        ports.update({f"{side}_{wire}": f"{prefix}_{wire}" for wire in ("data", "valid", "ready")})
+    return ports
+
+
+def _wires(name: str, width: int) -> str:
+    return f"    wire [{width - 1}:0] {name}_data; wire {name}_valid, {name}_ready;\n"
+
+
+def _window(plan: LayerPlan) -> dict[str, object]:
+    height, width, _ = plan.image
+    rows, columns, _ = plan.out_image
+    return {
+        "WIDTH": plan.choice.simd * plan.bits, "FOLD": plan.fold, "H": height, "W": width, "KH": plan.kernel, "KW": plan.kernel,
+        "STRIDE": plan.stride, "PT": plan.pad[0], "PL": plan.pad[2], "OH": rows, "OW": columns,
+        "REPEAT": 1 if plan.spread else plan.nf, "SLICED": plan.spread, "AW": plan.buffer_log2, "BLOCK": plan.choice.buffer_block,
+    }  # fmt: skip
+
+
+def _mac(plan: LayerPlan) -> dict[str, object]:
+    assert plan.widths is not None
+    unit = isinstance(plan.layer, AvgPool)
+    parameters: dict[str, object] = {
+        "BITS": plan.bits, "SIMD": plan.choice.simd, "PE": plan.choice.pe, "SF": plan.sf, "NF": 1 if unit else plan.nf,
+        "SPREAD": plan.spread, "UNIT": unit, "ACC": plan.widths.acc, "OUT": plan.out_bits, "SIGNED": plan.signed,
+        "SMIN": plan.widths.shift_min, "SB": plan.widths.select, "SPAN": plan.widths.shift_span, "BLOCK": plan.choice.weights_block,
+        "BIASES": f"{plan.name}_biases.mem",
+    }  # fmt: skip
+    return parameters if unit else {**parameters, "WEIGHTS": f"{plan.name}_weights.mem"}
+
+
+def layer_module(plan: LayerPlan) -> str:
+    """The module of one layer: beats of `simd` elements in, of `pe` elements out."""
+    choice = plan.choice
+    shapes = f"{'x'.join(map(str, plan.shape))} -> {'x'.join(map(str, plan.out_shape))}"
+    text = f"// {plan.kind}, {shapes}, {plan.build_text}: {plan.cycles} cycles an output pixel. Generated.\n"
+    text += f"module {plan.name} (\n    input clk, input rst,\n"
+    text += f"    input [{choice.simd * plan.bits - 1}:0] s_data, input s_valid, output s_ready,\n"
+    text += f"    output [{choice.pe * plan.out_bits - 1}:0] m_data, output m_valid, input m_ready\n);\n"
+    source = "s"
+    if plan.needs_window:
+        text += _wires("taps", choice.simd * plan.bits)
+        text += _instance("window", "windows", _window(plan), _stream("s", "taps"))
+        source = "taps"
+    if isinstance(plan.layer, MaxPool):
+        text += _instance("maxpool", "pool", {"BITS": plan.bits, "PE": choice.pe, "SF": plan.sf}, _stream(source, "m"))
+    else:
+        text += _instance("mac", "macs", _mac(plan), _stream(source, "m"))
+    return text + "endmodule\n"
+
+
+def core_module(plan: CorePlan) -> str:
+    """`core.v`: unpack, the layers with `resize` between them, pack."""
+    text = "// The core of one network: see docs/gateware.md for its contract. Generated.\n"
+    text += "module core (\n    input clk, input rst,\n"
+    text += "    input [31:0] s_tdata, input s_tvalid, input s_tlast, output s_tready,\n"
+    text += "    output [31:0] m_tdata, output m_tvalid, output m_tlast, input m_tready,\n"
+    text += "    output err_short, output err_long\n);\n"
+    text += "    wire flag_bad, flag_valid, flag_ready, frame_bad, frame_valid, frame_ready;\n"
+    last = len(plan.layers)
+    bits = [*(layer.bits for layer in plan.layers), 8]
+    for index, (out, into) in enumerate(plan.elements):
+        text += _wires(f"out{index}", out * bits[index]) + _wires(f"in{index}", into * bits[index])
+    axis = {wire: wire for wire in ("s_tdata", "s_tvalid", "s_tlast", "s_tready", "err_short", "err_long")}
+    ports = {key: value for key, value in _stream("s", "out0").items() if not key.startswith("s_")}
+    flags = {"f_bad": "flag_bad", "f_valid": "flag_valid", "f_ready": "flag_ready"}
+    text += _instance("unpack", "frames", {"BYTES": plan.frame_bytes, "LANES": plan.lanes}, {**ports, **axis, **flags})
+    for index, (out, into) in enumerate(plan.elements):
+        sizes = {"BITS": bits[index], "IN": out, "OUT": into}
+        text += _instance("resize", f"resize{index}", sizes, _stream(f"out{index}", f"in{index}"))
+        if index < last:
+            text += _instance(plan.layers[index].name, f"{plan.layers[index].name}_i", {}, _stream(f"in{index}", f"out{index + 1}"))
+    queue = {"clk": "clk", "rst": "rst", "s_bad": "flag_bad", "s_valid": "flag_valid", "s_ready": "flag_ready",
+             "m_bad": "frame_bad", "m_valid": "frame_valid", "m_ready": "frame_ready"}  # fmt: skip
+    text += _instance("flags", "frame_flags", {"AW": FLAGS_LOG2}, queue)
+    ports = {key: value for key, value in _stream(f"in{last}", "m").items() if not key.startswith("m_")}
+    axis = {wire: wire for wire in ("m_tdata", "m_tvalid", "m_tlast", "m_tready")}
+    flags = {"f_bad": "frame_bad", "f_valid": "frame_valid", "f_ready": "frame_ready"}
+    text += _instance("pack", "answers", {"CLASSES": plan.network.classes}, {**ports, **axis, **flags})
+    return text + "endmodule\n"
+
+
+def memories(plan: CorePlan) -> dict[str, str]:
+    """The memory files of the core: name -> text."""
+    files = {}
+    for layer in plan.layers:
+        numbers = layer.table(plan.network.maxima[layer.index])
+        if numbers is None:
+            continue
+        assert layer.widths is not None
+        pe, start, shift = layer.choice.pe, numbers.start, numbers.shift
+        if isinstance(layer.layer, AvgPool):
+            start, shift = start.repeat(pe), shift.repeat(pe)
+        else:
+            files[f"{layer.name}_weights.mem"] = weight_words(numbers.weights, layer.choice.simd, pe, layer.spread)
+        files[f"{layer.name}_biases.mem"] = bias_words(start, shift, pe, layer.widths)
+    return files
+
+
+def sources(plan: CorePlan) -> dict[str, str]:
+    """All Verilog files of the core: name -> text."""
+    files = {path.name: path.read_text() for path in sorted(BLOCKS.glob("*.v"))}
+    files.update({f"{layer.name}.v": layer_module(layer) for layer in plan.layers})
+    return {**files, "core.v": core_module(plan)}
