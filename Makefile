@@ -27,9 +27,10 @@ test-sim: $(TEST_ENV)/ready
 	$(TEST_ENV)/bin/python $(PIP) -e '.[oracle]'
 	$(TEST_ENV)/bin/python -m pytest --no-skips -m slow tests/unit tests/sim tests/fault
 
-test-compiled: $(TEST_ENV)/ready $(COMPILED_ENV)/ready
-	$(COMPILED_ENV)/bin/python -m pytest --no-skips tests/sim tests/unit/test_engine.py tests/unit/test_policies.py
-	$(COMPILED_ENV)/bin/python tests/bench/compiled.py $(TEST_ENV)/bin/python $(COMPILED_ENV)/bin/python
+test-compiled: $(COMPILED_ENV)/ready
+	$(COMPILED_ENV)/bin/python -m pytest --no-skips tests/compiled tests/sim tests/unit/test_engine.py tests/unit/test_policies*.py
+	$(COMPILED_ENV)/bin/python tests/bench/compiled.py
+	$(COMPILED_ENV)/bin/python tests/bench/streaming.py
 
 test-models: $(MODELS_ENV)/ready
 	$(MODELS_ENV)/bin/python -m pytest --no-skips -m "" tests/models
@@ -48,25 +49,32 @@ headline: $(TEST_ENV)/ready
 	$(TEST_ENV)/bin/python -m edgert.study.headline --store runs/headline.db --out docs/headline
 
 bench: $(TEST_ENV)/ready
-	for file in tests/bench/*.py; do $(TEST_ENV)/bin/python $$file || exit 1; done
+	for file in $(filter-out tests/bench/compiled.py,$(wildcard tests/bench/*.py)); do $(TEST_ENV)/bin/python $$file || exit 1; done
 
 $(RUN_ENV)/ready: EXTRAS := tflite
-$(TEST_ENV)/ready: EXTRAS := tflite,video,sim,test
+$(TEST_ENV)/ready $(COMPILED_ENV)/ready: EXTRAS := tflite,video,sim,test
 $(LINT_ENV)/ready: EXTRAS := lint
 $(MODELS_ENV)/ready: EXTRAS := models,tflite,test
 $(HW_ENV)/ready: EXTRAS := hw,tflite,test
 
-# The demo installs edgert as a user would; the other environments see the working tree.
-$(RUN_ENV)/ready: $(SOURCES) $(shell find scheduler sw models -name '*.py' -o -name manifest.json 2>/dev/null)
-	@$(PYTHON) tools/environment.py $(@D)
-	$(@D)/bin/python $(PIP) '.[$(EXTRAS)]'
-	@touch $@
+# These two are installed as a user would, from a copy of the tree: what an earlier build left there is not packed again, and compiled
+# code never lies in the tree. The other environments see the tree itself.
+PACKED := $(SOURCES) setup.py README.md LICENSE
+define install
+@$(PYTHON) tools/environment.py $(@D)
+rm -rf $(@D)/source && mkdir $(@D)/source
+tar -c --exclude=__pycache__ --exclude='*.so' --exclude='*.egg-info' $(PACKED) scheduler sw hw models | tar -x -C $(@D)/source
+$(@D)/bin/python $(PIP) './$(@D)/source[$(EXTRAS)]'
+rm -rf $(@D)/source
+@touch $@
+endef
 
-# Compiled code is installed, not linked: it must not lie in the working tree.
-$(COMPILED_ENV)/ready: $(SOURCES) setup.py $(wildcard scheduler/imprecise/*.py scheduler/imprecise/policies/*.py)
-	@$(PYTHON) tools/environment.py $(@D)
-	EDGERT_COMPILE=1 $(@D)/bin/python $(PIP) --force-reinstall '.[tflite,video,sim,test]'
-	@touch $@
+$(RUN_ENV)/ready: $(PACKED) $(shell find scheduler sw models -name '*.py' -o -name manifest.json 2>/dev/null)
+	$(install)
+
+$(COMPILED_ENV)/ready: export EDGERT_COMPILE := 1
+$(COMPILED_ENV)/ready: $(PACKED) $(shell find scheduler sw models -name '*.py' 2>/dev/null)
+	$(install)
 
 .venv/%/ready: $(SOURCES)
 	@$(PYTHON) tools/environment.py $(@D)
