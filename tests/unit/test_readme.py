@@ -80,3 +80,9 @@ def test_its_make_targets_exist():
     targets = set(re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split())
     used = {word for words in re.findall(r"`make ([a-z -]+)`", TEXT) for word in words.split()}
     assert {"headline", "test-sim"} <= used and used - targets == set()
+
+
+def test_the_architecture_names_every_file_of_the_scheduler_and_no_other():
+    text = (ROOT / "docs" / "architecture.md").read_text().partition("file by file")[2].partition("\n## ")[0]
+    there = {path.name for path in (ROOT / "scheduler" / "imprecise").glob("[a-z]*.py")}
+    assert {name for name in re.findall(r"`([a-z]\w*\.py)`", text) if name != "base.py"} == there
