@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
@@ -15,26 +15,30 @@ from . import COMMANDS
 
 
 class LazyGroup(TyperGroup):
-    """Loads `edgert.cli.NAME.app` for command NAME; lists commands without loading any."""
+    """Loads `app` of the module NAME of `package` for command NAME; lists commands without loading any."""
+
+    commands_of: ClassVar[dict[str, str]] = COMMANDS
+    package: ClassVar[str] = str(__package__)
+    path: ClassVar[str] = "edgert"
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names in the order of `COMMANDS`."""
-        return list(COMMANDS)
+        """Names in the order of `commands_of`."""
+        return list(self.commands_of)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command. Raises UsageError for an unknown name, offering the nearest."""
-        if cmd_name not in COMMANDS:
-            near = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
-            hint = f"did you mean `edgert {near[0]}`?" if near else "see `edgert --help`"
+        if cmd_name not in self.commands_of:
+            near = difflib.get_close_matches(cmd_name, self.commands_of, n=1)
+            hint = f"did you mean `{self.path} {near[0]}`?" if near else f"see `{self.path} --help`"
             raise UsageError(f"unknown command {cmd_name!r}", hint)
-        command = typer.main.get_command(importlib.import_module(f"{__package__}.{cmd_name}").app)
+        command = typer.main.get_command(importlib.import_module(f"{self.package}.{cmd_name}").app)
         command.name = cmd_name
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands from their one-line texts."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.commands_of.items()))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Plain help: rich's would import every command."""
