@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..board import floats
 from ..errors import AcceleratorError, AcceleratorMissing
 from .base import Accelerator, check_frame, measured_wcet_ns
 
@@ -65,6 +66,9 @@ def quiet() -> Iterator[None]:
 def load(content: bytes, what: str) -> tuple[Any, str]:
     """An interpreter of a `.tflite`, one thread, ready to invoke, and the runtime's name. Raises AcceleratorMissing or AcceleratorError."""
     interpreter_class, name = runtime()
+    refused = floats.refusal(content)
+    if refused:
+        raise AcceleratorMissing(f"{name} is not given {what}: {refused}", "use int8 models")
     try:
         with quiet():
             interpreter = interpreter_class(model_content=content, num_threads=1)

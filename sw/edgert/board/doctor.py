@@ -25,6 +25,7 @@ from .. import accelerators
 from ..accelerators import litert
 from ..bundle import Bundle, load
 from ..errors import AcceleratorError, AcceleratorMissing, BundleError, UsageError
+from . import floats
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 HOT_C = 75.0  # from here on processors of small boards begin to slow down
@@ -119,8 +120,7 @@ def _software(machine: Machine) -> Iterator[Check]:
     except (AttributeError, OSError) as error:
         yield Check("shared memory", FAILED, f"memfd_create: {error}", "use Linux 3.17 or later with glibc 2.27 or later")
     if platform.machine().startswith("armv7"):
-        features = next((line for line in machine.text("proc/cpuinfo").splitlines() if line.startswith("Features")), "")
-        if "vfpv4" in features.split():
+        if floats.vfpv4(machine.root / "proc"):
             yield Check("floating point", OK, "VFPv4")
         else:
             yield Check("floating point", WARNING, "no VFPv4: float models end in an illegal instruction",

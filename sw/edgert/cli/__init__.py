@@ -16,6 +16,10 @@ COMMANDS = {
     "explain": "Why a frame of a recorded run got its depth, and what would have sufficed for more.",
     "replay": "Feed a recorded run's events to the engine again: the same actions must come out.",
     "model": "Verify a bundle's network on every engine; train the zoo's models again.",
+    "hw": "From a bundle to hardware: Verilog, simulation, reports, bitstreams.",
+    "deploy": "Put a bundle and edgert on a board or another machine through ssh; tried there before it is used.",
+    "remote": "Run there with the flags of `edgert run`, and bring the record back.",
+    "board": "The tests that run on the board itself: golden frames, throughput, and what the hardware says of itself.",
     "doctor": "Check this machine: runtime, permissions, clock, accelerators; a fix beside each failing line.",
     "demo": "The demonstration: live runs at two loads, five policies, one page.",
 }

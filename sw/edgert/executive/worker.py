@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..board import floats
 from . import wire
 from .wire import Message
 
@@ -41,6 +42,9 @@ class StageRunner:
     """
 
     def __init__(self, name: str, content: bytes, shape: tuple[int, ...], classes: int):
+        refused = floats.refusal(content)
+        if refused:
+            raise StageError(f"{name} is not loaded: {refused}")
         try:
             self._interpreter = interpreter_class()(model_content=content, num_threads=1)
             self._interpreter.allocate_tensors()
