@@ -54,7 +54,10 @@ def needs_root(facts: dict[str, Any], asked: bool | None) -> bool:
 
 def deploy(name: str, target: Target, say: Callable[[str], None], sudo: bool | None = None, tflite: bool = True,
            wheels: Path | None = None, accelerator: str = "auto", seconds: float = 2.0) -> Deployed:
-    """Deploy a bundle; its throughput is tried for `seconds`. Raises UsageError, BundleError before anything is sent; RemoteError where it did not come to the switch."""
+    """Deploy a bundle; its throughput is tried for `seconds`.
+
+    Raises UsageError, BundleError before anything is sent; RemoteError where it did not come to the switch.
+    """
     bundle = load(name)
     with Link(target) as link:
         facts = look(link)

@@ -17,6 +17,7 @@ import errno
 import fcntl
 import glob
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -69,6 +70,15 @@ def pull(size: int) -> bytes:
     return data
 
 
+def append(path: str, size: int) -> None:
+    """Add `size` bytes of stdin to a file, made where there is none."""
+    with open(path, "ab") as file:
+        while size:
+            data = pull(size)
+            file.write(data)
+            size -= len(data)
+
+
 def digest(path: str) -> str:
     """Sha256 of a file."""
     state = hashlib.sha256()
@@ -81,10 +91,8 @@ def digest(path: str) -> str:
 def sync(path: str) -> None:
     """Have the disk hold a file, or the entries of a directory."""
     fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    os.fsync(fd)
+    os.close(fd)
 
 
 def link(target: str, path: str) -> None:
@@ -126,30 +134,19 @@ def free_bytes(path: str) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def version_of(module: str) -> "tuple[str, str]":
-    """Version of an installed module, and "" or why it cannot be imported."""
-    try:
-        return str(getattr(__import__(module), "__version__", "?")), ""
-    except ImportError as error:
-        return "", (str(error).strip().splitlines() or ["?"])[0]
-
-
-def pynq_there() -> bool:
-    """Whether the package pynq is installed; it is not imported, which would look for hardware."""
-    import importlib.util
-
-    return importlib.util.find_spec("pynq") is not None
-
-
 def probe(request: "Request") -> None:
     """Say what this machine is."""
     base = os.path.abspath(os.path.expanduser(request["base"]))
-    numpy, fault = version_of("numpy")
+    numpy, fault = "", ""
+    try:
+        numpy = str(__import__("numpy").__version__)
+    except ImportError as error:
+        fault = (str(error).strip().splitlines() or ["?"])[0]
     versions = os.path.join(base, "versions")
     say(machine=platform.machine(), bits=struct.calcsize("P") * 8, python=list(sys.version_info[:3]), executable=sys.executable,
         implementation=platform.python_implementation(), glibc=platform.libc_ver()[1], numpy=numpy, numpy_fault=fault, uid=os.getuid(),
         user=pwd.getpwuid(os.getuid()).pw_name, base=base, board=text("/proc/device-tree/model"),
-        fpga=bool(glob.glob("/sys/class/fpga_manager/*")), pynq=pynq_there(), free=free_bytes(base),
+        fpga=bool(glob.glob("/sys/class/fpga_manager/*")), pynq=importlib.util.find_spec("pynq") is not None, free=free_bytes(base),
         versions=sorted(os.listdir(versions)) if os.path.isdir(versions) else [], current=linked(os.path.join(base, "current")),
         previous=linked(os.path.join(base, "previous")))
 
@@ -226,12 +223,7 @@ def receive(base: str, need: "Need", sizes: "dict[str, int]") -> "list[str]":
     wrong = []  # type: list[str]
     for sha, have in need:
         whole = os.path.join(base, "incoming", sha)
-        with open(whole + ".part", "ab") as file:
-            left = sizes[sha] - have
-            while left:
-                data = pull(left)
-                file.write(data)
-                left -= len(data)
+        append(whole + ".part", sizes[sha] - have)
         if digest(whole + ".part") == sha:
             os.replace(whole + ".part", whole)
         else:
@@ -303,11 +295,8 @@ def existing(base: str, version: str, files: "Files") -> str:
 
 def free_name(base: str, version: str) -> str:
     """`version`, or with a number where a damaged one has that name."""
-    name, number = version, 1
-    while os.path.lexists(os.path.join(base, "versions", name)):
-        number += 1
-        name = f"{version}.{number}"
-    return name
+    taken = os.listdir(os.path.join(base, "versions"))
+    return next(name for name in (version, *(f"{version}.{n}" for n in range(2, len(taken) + 3))) if name not in taken)
 
 
 def stage(base: str, files: "Files") -> str:
@@ -418,12 +407,7 @@ def run(request: "Request") -> None:
     command = [os.path.join(folder, "edgert"), "run", text(os.path.join(folder, "BUNDLE")), *request["arguments"]]
     if request["like"]:
         like = os.path.join(base, "runs", request["record"] + ".like")
-        with open(like, "wb") as file:
-            left = request["like"]
-            while left:
-                data = pull(left)
-                file.write(data)
-                left -= len(data)
+        append(like, request["like"])
         command += ["--like", like]
     if request["record"]:
         command += ["--record", os.path.join(base, "runs", request["record"])]
