@@ -49,7 +49,7 @@ def test_the_command_that_a_summary_and_a_page_name_explains_a_frame(recorded, m
 
 
 def test_where_every_answer_was_complete_or_there_is_no_record_nothing_is_to_be_asked(recorded):
-    summary = summarise(view.read(recorded("default", 0.1)))
+    summary = summarise(view.read(recorded("fifo-gated", 0.1)))
     assert explain_hint(summary) is None and "edgert explain" not in render(summary, 400)
     assert "edgert explain" not in report.single(view.read(summary["run"]), summary)
     missed = summarise(view.read(recorded("monolithic", 3)))
