@@ -74,7 +74,10 @@ def _write_network(network, folder):
 
 
 def golden_frames(dataset, real=48, random=24):
-    """uint8 [real + random + 8, h, w, c]: test pictures, noise of several densities, and extreme pictures."""
+    """uint8 [real + random + 8, h, w, c]: test pictures, noise of several densities, and extreme pictures.
+
+    Where the pictures may not be handed on, clouds (`clouds`) stand for the test pictures.
+    """
     rng = np.random.default_rng(GOLDEN_SEED)
     shape = dataset.frames.shape[1:]
     noise = rng.integers(0, 256, (random, *shape), np.uint8)
@@ -83,7 +86,23 @@ def golden_frames(dataset, real=48, random=24):
     patterns = [0 * rows, 0 * rows + 255, 0 * rows + 1, 0 * rows + 128, (rows + columns) % 2 * 255, rows % 2 * 255,
                 columns * 255 // max(shape[1] - 1, 1), rows * 255 // max(shape[0] - 1, 1)]  # fmt: skip
     extreme = np.repeat(np.stack(patterns)[..., None], shape[2], axis=-1).astype(np.uint8)
-    return np.concatenate([dataset.test_frames[:real], noise, extreme])
+    first = dataset.test_frames[:real] if dataset.shareable else clouds(shape, real)
+    return np.concatenate([first, noise, extreme])
+
+
+def clouds(shape, n, seed=GOLDEN_SEED + 2):
+    """uint8 [n, h, w, c]: smooth random colours with an edge, seeded: made pictures that go through a network as photographs do."""
+    height, width, channels = shape
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:height, 0:width]
+    total = np.zeros((n, *shape))
+    for size in (2, 4, 8):
+        grid = rng.normal(0, 1.0 / size, (n, size, size, channels)) + rng.normal(0, 1.0 / size, (n, size, size, 1))
+        total += grid[:, rows * size // height][:, :, 0, columns[0] * size // width] * 2
+    angle, where = rng.uniform(0, 2 * np.pi, (n, 1, 1)), rng.uniform(0.3, 0.7, (n, 1, 1))
+    side = np.cos(angle) * (rows / height - where) + np.sin(angle) * (columns / width - where) > 0
+    total += side[..., None] * rng.normal(0, 0.7, (n, 1, 1, channels))
+    return np.clip(np.rint(128 + 35 * total), 0, 255).astype(np.uint8)
 
 
 def random_frames(dataset, n):
@@ -92,15 +111,16 @@ def random_frames(dataset, n):
 
 
 def _write_outcomes(out, folder):
-    """frames.npz, outcomes.npz and validation.npz."""
+    """frames.npz (where the pictures may be handed on), outcomes.npz and validation.npz."""
     n = min(out.settings.shipped_frames, len(out.dataset.test_labels))
     source = f"dataset:{out.dataset.name}"
-    _save(
-        folder / "frames.npz",
-        frames=out.dataset.test_frames[:n],
-        labels=out.dataset.test_labels[:n].astype(np.uint8),
-        source=np.array(source),
-    )
+    if out.dataset.shareable:
+        _save(
+            folder / "frames.npz",
+            frames=out.dataset.test_frames[:n],
+            labels=out.dataset.test_labels[:n].astype(np.uint8),
+            source=np.array(source),
+        )
     for file, name, rows in (("outcomes.npz", "test", slice(0, n)), ("validation.npz", "calibrate", slice(None))):
         logits, labels = out.logits[name][:, rows], out.labels[name][rows]
         sure = calibrate.confidences(logits, out.calibration["temperature"])
@@ -152,8 +172,10 @@ def measure(out, folder):
             took[i] = time.perf_counter_ns() - begin
         p50, p90, p99 = (int(v) for v in np.percentile(took, (50, 90, 99)))
         result[name] = {"p50_ns": p50, "p90_ns": p90, "p99_ns": p99, "max_ns": int(took.max()), "n": n, "source": source}
-    cycles = estimated_cycles(out.network)
-    hardware = {"cycles": cycles, "clock_hz": CLOCK_HZ, "source": "estimated, RTL not built yet"}
+    hardware = {"cycles": estimated_cycles(out.network), "clock_hz": CLOCK_HZ, "source": "estimated, RTL not built yet"}
+    if "cycles" in out.notes:
+        hardware["cycles"] = out.notes["cycles"]["latency"]
+        hardware["source"] = "estimated by modelkit.folding for the folds of the recipe, RTL not built yet"
     return {"machine": machine(), "stages": result, "hardware": hardware}
 
 

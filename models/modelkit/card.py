@@ -26,7 +26,11 @@ def table(head, rows):
 
 def text(out, timing):
     """The whole card of an `Outcome`."""
-    sections = (_head(out), _accuracy(out), _stages(out), _calibration(out), _timing(timing), _network(out), _engines(out))
+    sections = [_head(out), _accuracy(out), _stages(out), _calibration(out), _timing(timing), _network(out), _engines(out)]
+    if "rivals" in out.notes:
+        sections[2:2] = [_rivals(out)]
+    if out.notes.get("variants"):
+        sections[-1:-1] = [_variants(out)]
     return "\n\n".join((*sections, *licence(out.dataset))) + "\n"
 
 
@@ -46,15 +50,29 @@ def _head(out):
             "learn from A and B; the logits before them come on B from the mandatory network and on A from a twin that learnt "
             f"from B only ({100 * out.notes['twin'][1]:.2f} % on V; not in the bundle), so never from a network that saw the picture"
         )
+    pictures = f"Licence of the pictures, also of `frames.npz` (the first {n} test pictures): {d.licence}."
+    if not d.shareable:
+        pictures = (
+            f"Licence of the pictures: {d.licence}. None of them is in this bundle: there is no `frames.npz`, the pictures of `golden.npz` "
+            f"are made ones, and `outcomes.npz` holds confidence and correctness of the first {n} test pictures."
+        )
+    learn = "the mandatory network learns from these only"
+    split = f"B {len(s.stages):,}, "
+    if "rivals" in out.notes:
+        learn, split = "network and stages learn from these only", ""
+        learnt = (
+            "float networks that learnt by themselves from A, int8, times one factor each, chosen on V with the logits before them; "
+            "so none learnt from the logits of a network that saw the picture"
+        )
     return f"""# {out.name} {out.version}
 
 Ternary network with {len(out.stage_files)} refinement stages for {d.name}: {" x ".join(map(str, d.frames.shape[1:]))} uint8, \
 {len(d.classes)} classes. Written by the recipe; figures are from the run that wrote the files beside this card.
 
-- Data: {d.origin}. Licence of the pictures, also of `frames.npz` (the first {n} test pictures): {d.licence}.
+- Data: {d.origin}. {pictures}
 - Made with `{out.command}`, {out.seconds / 60:.0f} minutes in its last, uninterrupted part, on {machine_of(out)}.
-- Splits of the {len(d.labels):,} training pictures, seed {out.seed}: A {len(s.mandatory):,} (the mandatory network learns from these \
-only), B {len(s.stages):,}, V {len(s.choose):,} (early stopping and choice), C {len(s.calibrate):,} (curves, \
+- Splits of the {len(d.labels):,} training pictures, seed {out.seed}: A {len(s.mandatory):,} ({learn}), \
+{split}V {len(s.choose):,} (early stopping and choice), C {len(s.calibrate):,} (curves, \
 `validation.npz`; no training, no choice). The {len(d.test_labels):,} test pictures: by this run once, at the end.
 - Stages: {learnt}.
 - Mandatory network: {taught}."""
@@ -86,14 +104,42 @@ def _accuracy(out):
     ])  # fmt: skip
 
 
+def _rivals(out):
+    n, settings = len(out.labels["test"]), out.settings
+    shape, classes = out.dataset.frames.shape[1:], len(out.dataset.classes)
+    rows = [(r["seed"], share(r["ours"], n), share(r["right"], n), f"{100 * (r['ours'] - r['right']) / n:+.2f}",
+             r["only_ours"], r["only_theirs"], f"{r['p']:.2g}") for r in out.notes["rivals"]]  # fmt: skip
+    return (
+        f"## Against a float residual network\n\nBlocks of {', '.join(map(str, settings.rival.widths))} channels "
+        f"({settings.rival.macs(shape, classes) / 1e6:.1f} million MAC, the mandatory network has {out.network.n_macs / 1e6:.1f}), trained "
+        f"on the same pictures with the same views for {settings.rival.epochs} epochs, as the mandatory network in its three phases "
+        f"({' + '.join(map(str, settings.mandatory.epochs))}); products in bfloat16 in training where its settings say so, float32 in the "
+        "test. Paired on the test pictures, network and rival of one seed; p: exact two-sided McNemar test.\n\n"
+        + table(("seed", "ternary, integers", "float", "points", "only ternary right", "only float right", "p"), rows)
+    )
+
+
+def _variants(out):
+    rows = [(v["name"], " ".join(map(str, v["bits"])), f"{v['weights']:,}", f"{v['macs'] / 1e6:.1f}", v["a_cycle"], f"{v['interval']:,}",
+             f"{v['latency']:,}", f"{100 * v['score'][1]:.2f} %") for v in out.notes["variants"]]  # fmt: skip
+    epochs = " + ".join(map(str, out.notes["variants"][0]["epochs"]))
+    return (
+        f"## Widths and bits\n\nOne seed each, a short schedule of {epochs} epochs for all, so that only differences between the "
+        f"rows count; accuracy on V, N = {len(out.splits.choose):,}. Cycles by modelkit.folding.\n\n"
+        + table(("network", "bits", "weights", "million MAC", "MAC a cycle", "interval", "latency", "V"), rows)
+    )
+
+
 def _stages(out):
     rows = [(s["name"], f"{s['macs'] / 1e6:.1f}", f"{s['before'][0]:.4f} -> {s['after'][0]:.4f}",
              f"{100 * s['before'][1]:.2f} -> {100 * s['after'][1]:.2f} %",
-             f"{s['learnt'][0]:.4f}" if "learnt" in s else "", "yes" if s["shipped"] else "no")
+             f"{s['learnt'][0]:.4f}" if "learnt" in s else f"{s['factor']:.2f}" if "factor" in s else "",
+             "yes" if s["shipped"] else "no")
             for s in out.notes["stages"]]  # fmt: skip
+    last = "factor" if any("factor" in s for s in out.notes["stages"]) else "loss on what it learnt from"
     return (
         "## Stages\n\nLoss (nats) and accuracy on V before and after each int8 stage; one whose loss does not fall is not shipped."
-        "\n\n" + table(("stage", "million MAC", "loss on V", "accuracy on V", "loss on what it learnt from", "shipped"), rows)
+        "\n\n" + table(("stage", "million MAC", "loss on V", "accuracy on V", last, "shipped"), rows)
     )
 
 

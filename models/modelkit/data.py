@@ -1,10 +1,12 @@
-"""Pictures to learn from: the Fashion-MNIST loader, seeded splits, and views (shifts and flips) as index tables.
+"""Pictures to learn from: loaders of Fashion-MNIST and CIFAR-10 (JPEG), seeded splits, and views (shifts and flips) as index tables.
 
-Everything here is NumPy only.
+NumPy only; JPEG files need OpenCV, Pillow or TensorFlow besides.
 """
 
 import gzip
+import io
 import os
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,11 @@ ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
 
 
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_LICENCE = "free with citation (Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009)"
+CIFAR10_ORIGIN = "CIFAR-10 as lossy JPEG, SPLIT/CLASS/NNNN.jpg"
+
+
 class DataError(Exception):
     """A data set is absent or is not what its format says."""
 
@@ -40,7 +47,7 @@ class Dataset:
     """Labelled pictures for training and a test set that no choice may look at.
 
     frames: uint8 [n, h, w, c]; labels: uint8 [n]; the same for the test set. `source` is what `edgert` calls the data
-    (`dataset:NAME`); `licence` and, in full, `notice` go into the card.
+    (`dataset:NAME`); `licence` and, in full, `notice` go into the card. shareable: whether a bundle may carry pictures of it.
     """
 
     name: str
@@ -52,6 +59,7 @@ class Dataset:
     licence: str = "not stated"
     origin: str = "not stated"
     notice: str = ""
+    shareable: bool = True
 
 
 @dataclass(frozen=True)
@@ -123,10 +131,87 @@ def fashion(folder=None):
     )
 
 
+def cifar10(folder=None):
+    """CIFAR-10 from JPEG files as a `Dataset`: 50,000 training and 10,000 test pictures, uint8 [n, 32, 32, 3], ten classes.
+
+    `folder` (default: the environment's EDGERT_CIFAR10) holds `train` and `test`, each a folder with a folder of .jpg files a
+    class, or archives of them (`train*.tar.xz`, `test*.tar.xz`). JPEG is lossy: figures on these pictures compare only with figures on
+    the same ones. Pictures may not be handed on (`shareable` False). Raises DataError when the files are absent.
+    """
+    folder = folder or os.environ.get("EDGERT_CIFAR10")
+    if not folder:
+        raise DataError(
+            "CIFAR-10 as JPEG not named: put train_50000.tar.xz and test_10000.tar.xz (SPLIT/CLASS/NNNN.jpg) in a folder\n"
+            "and name it with --folder or in EDGERT_CIFAR10."
+        )
+    frames, labels = _jpegs(Path(folder), "train")
+    test_frames, test_labels = _jpegs(Path(folder), "test")
+    return Dataset(
+        name="cifar10",
+        classes=CIFAR10_CLASSES,
+        frames=frames,
+        labels=labels,
+        test_frames=test_frames,
+        test_labels=test_labels,
+        licence=CIFAR10_LICENCE,
+        origin=CIFAR10_ORIGIN,
+        shareable=False,
+    )
+
+
+def _jpegs(folder, part):
+    """(uint8 [n, 32, 32, 3], labels uint8 [n]) of `part` (train, test), in the order class, file name."""
+    files = {}
+    for path in sorted((folder / part).glob("*/*.jpg")):
+        files[path.parent.name, path.name] = path.read_bytes()
+    if not files:
+        archives = sorted(folder.glob(f"{part}*.tar.xz"))
+        if not archives:
+            raise DataError(f"CIFAR-10 not found: neither {part}/CLASS/*.jpg nor {part}*.tar.xz in {folder}")
+        with tarfile.open(archives[0]) as archive:
+            for member in archive:
+                if member.isfile() and member.name.endswith(".jpg"):
+                    files[tuple(member.name.split("/")[-2:])] = archive.extractfile(member).read()
+    unknown = sorted({kind for kind, _ in files} - set(CIFAR10_CLASSES))
+    if unknown:
+        raise DataError(f"{folder}: classes {unknown} in {part} are not CIFAR-10's")
+    decode = jpeg_decoder()
+    frames = np.empty((len(files), 32, 32, 3), np.uint8)
+    for row, name in enumerate(sorted(files)):
+        picture = decode(files[name])
+        if picture.shape != frames.shape[1:]:
+            raise DataError(f"{folder}: {part}/{'/'.join(name)} is {picture.shape}, expected {frames.shape[1:]}")
+        frames[row] = picture
+    return frames, np.array([CIFAR10_CLASSES.index(kind) for kind, _ in sorted(files)], np.uint8)
+
+
+def jpeg_decoder():
+    """A function of JPEG bytes -> uint8 [h, w, 3] RGB, by OpenCV, Pillow or TensorFlow, whichever is there; all give the same bytes.
+
+    Raises ImportError when none is.
+    """
+    try:
+        import cv2
+    except ImportError:
+        pass
+    else:
+        return lambda raw: cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    try:
+        from PIL import Image
+    except ImportError:
+        pass
+    else:
+        return lambda raw: np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
+    from modelkit.train import tensorflow
+
+    tf = tensorflow()
+    return lambda raw: tf.io.decode_jpeg(raw, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+
+
 def split(labels, *, choose, calibrate, mandatory_share, seed=0):
     """Seeded `Splits` of rows 0..n-1, each class spread evenly over the four parts.
 
-    choose, calibrate: numbers of pictures (rounded per class). mandatory_share: share of the rest that goes to A.
+    choose, calibrate: numbers of pictures (rounded per class). mandatory_share: share of the rest that goes to A (1: B is empty).
     Raises DataError when a class has too few pictures.
     """
     labels = np.asarray(labels)
@@ -138,7 +223,7 @@ def split(labels, *, choose, calibrate, mandatory_share, seed=0):
         share = len(rows) / len(labels)
         v, c = round(choose * share), round(calibrate * share)
         a = v + c + round((len(rows) - v - c) * mandatory_share)
-        if v < 1 or c < 1 or a <= v + c or a >= len(rows):
+        if v < 1 or c < 1 or a <= v + c or a > len(rows) or (a == len(rows)) != (mandatory_share == 1):
             raise DataError(f"class {kind} has {len(rows)} pictures: too few for {v} + {c} held out and two parts")
         for part, cut in zip(parts, (rows[v + c : a], rows[a:], rows[:v], rows[v : v + c]), strict=True):
             part.append(cut)

@@ -9,9 +9,13 @@
 TensorFlow is imported on use.
 """
 
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from modelkit.data import augment, shifts_within, view_table
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
@@ -44,6 +48,9 @@ class TernarySettings:
     bits: activation bits of each hidden layer with weights. Epoch counts and peak learning rates of the three phases; alpha: weight
     of the teacher's answer in the loss, at `temperature`, where there is a teacher. threshold: a weight is kept when |w| > threshold *
     lambda. reach, flips: pictures are learnt from as they are and in views - 1 random shifts (at most reach pixels) and mirrorings.
+    fresh: instead, a new random view of each picture in each epoch. momentum: the first two phases use SGD with this Nesterov
+    momentum and `weight_decay` on the weights, where it is not 0; else Adam. compiled: XLA. half: products in bfloat16 in the first
+    two phases (the integer phase is always exact).
     """
 
     layers: tuple = (("conv", 12, 3, 1), ("pool", 2), ("conv", 24, 3, 1), ("pool", 2), ("dense", 32), ("dense", 10))
@@ -57,6 +64,15 @@ class TernarySettings:
     temperature: float = 3.0
     threshold: float = 0.5
     views: int = 3
+    fresh: bool = False
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    compiled: bool = True
+    half: bool = False
+
+    def training_table(self, shape):
+        """Index table of the views that training draws from."""
+        return view_table(*shape[:2], shifts_within(self.reach), (False, True) if self.flips else (False,))
 
 
 def tnt(weights, threshold=0.5, steps=50):
@@ -162,12 +178,12 @@ class TernaryNet:
         """`exact` forwards, the gradient of `value` backwards."""
         return value + self.tf.stop_gradient(exact - value)
 
-    def _sum(self, layer, x, weights):
+    def _sum(self, layer, x, weights, half=False):
         """Sums of products, then the largest of each window where a pool follows.
 
         The activation after it rises with its argument (its gain is |gamma|), so pooling before or after it is the same.
         """
-        z = self._products(layer, x, weights)
+        z = self._products(layer, x, weights) if self.settings.compiled else self._library(layer, x, weights, half)
         return self._pool(z, layer["pool"]) if "pool" in layer else z
 
     def _products(self, layer, x, weights):
@@ -184,8 +200,21 @@ class TernaryNet:
         flat = tf.reshape(tf.concat(columns, -1), (-1, kernel * kernel * c))
         return tf.reshape(tf.matmul(flat, tf.reshape(weights, (-1, out))), (-1, *columns[0].shape[1:3], out))
 
+    def _library(self, layer, x, weights, half):
+        """The same products by the library's own convolution: faster than XLA's for many channels. `half`: in bfloat16."""
+        tf = self.tf
+        if layer["kind"] == "dense":
+            return tf.matmul(tf.reshape(x, (-1, weights.shape[0])), weights)
+        p, stride = layer["pad"], layer["stride"]
+        if half:
+            x, weights = tf.cast(x, tf.bfloat16), tf.cast(weights, tf.bfloat16)
+        z = tf.nn.conv2d(x, weights, stride, [[0, 0], [p, p], [p, p], [0, 0]] if stride > 1 else "SAME")
+        return tf.cast(z, tf.float32)
+
     def _pool(self, x, size):
         """Max pool as a reshape (XLA's own is slower); rows and columns that do not fill a window are dropped."""
+        if not self.settings.compiled:
+            return self.tf.nn.max_pool2d(x, size, size, "VALID")
         h, w, c = x.shape[1] // size, x.shape[2] // size, x.shape[3]
         return self.tf.reduce_max(
             self.tf.reshape(x[:, : h * size, : w * size], (-1, h, size, w, size, c)), (2, 4)
@@ -205,7 +234,7 @@ class TernaryNet:
         if phase == "ternary":
             signs, scale = self._ternary(layer, training)
             w = self._through(w, signs * scale)
-        z = self._sum(layer, x, w)
+        z = self._sum(layer, x, w, self.settings.half)
         axes = list(range(len(z.shape) - 1))
         if training:
             mean, var = tf.nn.moments(z, axes)
@@ -263,18 +292,56 @@ def cosine(step, total, peak, warm=0.1):
     return peak * 0.5 * (1 + np.cos(np.pi * (where - warm) / (1 - warm)))
 
 
-def fit_phase(net, phase, frames, labels, soft, *, epochs, peak, seed, views=None, say=None):
-    """Train one phase with Adam. frames uint8 [views, n, h, w, c], soft float32 [views, n, classes] or None.
+def fit_phase(net, phase, frames, labels, soft, *, epochs, peak, seed, say=None, keep=None):
+    """Train one phase. frames uint8 [views, n, h, w, c], soft float32 [views, n, classes] or None.
 
-    Each epoch takes every picture once, in a random view of those given. Returns the mean loss of the last epoch.
+    Each epoch takes every picture once, in a random view of those given, or in a fresh one (`settings.fresh`). keep: an
+    `Epochs`, where the state is written after each epoch and found again. Returns the mean loss of the last epoch.
     """
-    tf, settings = net.tf, net.settings
-    trained = net.variables(phase)
-    optimizer = tf.keras.optimizers.Adam(peak)
+    settings, trained = net.settings, net.variables(phase)
+    optimizer = _optimizer(net, phase, peak)
     optimizer.build(trained)
-    alpha, warmth = (settings.alpha, settings.temperature) if soft is not None else (0.0, 1.0)
+    step = _step(net, phase, trained, optimizer, soft is not None)
+    rng = np.random.default_rng([seed, 3, len(phase)])
+    n, batch = frames.shape[1], settings.batch
+    steps = n // batch
+    labels = labels.astype(np.int32)
+    none = np.zeros((batch, 1), np.float32)
+    table = settings.training_table(frames.shape[2:])
+    done, mean = keep.load(phase, net, optimizer) if keep else (0, 0.0)
+    for epoch in range(epochs):
+        order = rng.permutation(n)
+        which = rng.integers(0, len(frames), n)
+        if epoch < done:
+            continue
+        seen = augment(frames[0], table, np.random.default_rng([seed, 4, len(phase), epoch])) if settings.fresh else None
+        losses, started = [], time.monotonic()
+        for i in range(steps):
+            optimizer.learning_rate.assign(cosine(epoch * steps + i, epochs * steps, peak))
+            rows = order[i * batch : (i + 1) * batch]
+            teacher = none if soft is None else soft[which[rows], rows]
+            losses.append(step(frames[which[rows], rows] if seen is None else seen[rows], labels[rows], teacher))
+        mean = float(np.mean([float(v) for v in losses]))
+        if keep:
+            keep.save(phase, epoch + 1, mean, net, optimizer)
+        if say:
+            say(f"{phase} {epoch + 1}/{epochs}: loss {mean:.4f} ({time.monotonic() - started:.0f} s)")
+    return mean
 
-    @tf.function(jit_compile=True)
+
+def _optimizer(net, phase, peak):
+    """SGD with Nesterov momentum where the settings ask for it and the phase is not the integer one, else Adam."""
+    keras, momentum = net.tf.keras.optimizers, net.settings.momentum
+    return keras.SGD(peak, momentum=momentum, nesterov=True) if momentum and phase != "integer" else keras.Adam(peak)
+
+
+def _step(net, phase, trained, optimizer, taught):
+    """The function of one batch (frames, labels, teacher's logits) -> loss that also moves the variables."""
+    tf, settings = net.tf, net.settings
+    alpha, warmth = (settings.alpha, settings.temperature) if taught else (0.0, 1.0)
+    decay = 0.0 if phase == "integer" else settings.weight_decay
+
+    @tf.function(jit_compile=settings.compiled)
     def step(x, y, teacher):
         with tf.GradientTape() as tape:
             logits = net.forward(tf.cast(x, tf.float32), phase, training=True)
@@ -283,31 +350,61 @@ def fit_phase(net, phase, frames, labels, soft, *, epochs, peak, seed, views=Non
             if alpha:
                 near = tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(teacher / warmth), logits / warmth)
                 loss = (1 - alpha) * loss + alpha * warmth**2 * tf.reduce_mean(near)
-        optimizer.apply_gradients(zip(tape.gradient(loss, trained), trained, strict=True))
+        grads = tape.gradient(loss, trained)
+        if decay:
+            grads = [g + decay * v if len(v.shape) > 1 else g for g, v in zip(grads, trained, strict=True)]
+        optimizer.apply_gradients(zip(grads, trained, strict=True))
         return loss
 
-    rng = np.random.default_rng([seed, 3, len(phase)])
-    n, batch = frames.shape[1], settings.batch
-    steps = n // batch
-    labels = labels.astype(np.int32)
-    none = np.zeros((batch, 1), np.float32)
-    for epoch in range(epochs):
-        order = rng.permutation(n)
-        which = rng.integers(0, len(frames), n)
-        losses = []
-        for i in range(steps):
-            optimizer.learning_rate = cosine(epoch * steps + i, epochs * steps, peak)
-            rows = order[i * batch : (i + 1) * batch]
-            teacher = none if soft is None else soft[which[rows], rows]
-            losses.append(step(frames[which[rows], rows], labels[rows], teacher))
-        mean = float(np.mean(losses))
-        if say:
-            say(f"{phase} {epoch + 1}/{epochs}: loss {mean:.4f}")
-    return mean
+    return step
+
+
+class Epochs:
+    """The state of an unfinished training in one file, written (whole or not at all) after each epoch.
+
+    A killed run that is started again with the same settings loads it and goes on; the result is the same as without the kill.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def _read(self):
+        if not self.path.exists():
+            return None
+        with np.load(self.path, allow_pickle=False) as stored:
+            return {k: stored[k] for k in stored.files}
+
+    def phase(self):
+        """The phase that the file is of; None: there is no file."""
+        stored = self._read()
+        return None if stored is None else str(stored["phase"])
+
+    def load(self, phase, net, optimizer):
+        """(epochs done, mean loss of the last) of `phase`, after net and optimizer have been set to that point."""
+        stored = self._read()
+        if stored is None or str(stored["phase"]) != phase:
+            return 0, 0.0
+        net.restore({k[4:]: v for k, v in stored.items() if k.startswith("net.")})
+        for i, variable in enumerate(optimizer.variables):
+            variable.assign(stored[f"optimizer.{i}"])
+        return int(stored["epoch"]), float(stored["mean"])
+
+    def save(self, phase, epoch, mean, net, optimizer):
+        """Write the state after `epoch` epochs of `phase`."""
+        numbers = {f"net.{k}": v for k, v in net.state().items()}
+        numbers.update({f"optimizer.{i}": v.numpy() for i, v in enumerate(optimizer.variables)})
+        part = self.path.with_suffix(".part")
+        with open(part, "wb") as file:
+            np.savez(file, phase=np.array(phase), epoch=np.int64(epoch), mean=np.float64(mean), **numbers)
+        part.replace(self.path)
+
+    def forget(self):
+        """Remove the file: the training is done."""
+        self.path.unlink(missing_ok=True)
 
 
 def predict(net, phase, frames, batch=1000):
     """Float32 logits [n, classes] of uint8 frames [n, h, w, c]."""
     tf = net.tf
-    run = tf.function(lambda x: net.forward(tf.cast(x, tf.float32), phase), jit_compile=True)
+    run = tf.function(lambda x: net.forward(tf.cast(x, tf.float32), phase), jit_compile=net.settings.compiled)
     return np.concatenate([run(frames[i : i + batch]).numpy() for i in range(0, len(frames), batch)])

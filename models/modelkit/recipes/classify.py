@@ -76,7 +76,7 @@ def make_bundle(dataset, settings, out_dir, *, name, version="1", seed=0, seeds=
         work = Work(work_dir or f"{out_dir}.work", fingerprint(*(a for p in parts.values() for a in p)), tell)
         _mandatory(out, work, parts, seeds)
         _stages(out, work, parts)
-        _results(out, work, parts)
+        results(out, work, parts)
         out.seconds = time.monotonic() - started
         write_bundle(out, out_dir, work.progress)
     return out
@@ -87,7 +87,7 @@ def _mandatory(out, work, parts, seeds):
     settings = out.settings
     soft, key = _teacher(out, work, parts) if settings.teacher else (None, [None, out.seed])
     for seed in range(out.seed, out.seed + seeds):
-        out.networks.append((seed, *_ternary(out, work, parts, f"mandatory-{seed}", "mandatory", seed, soft, key)))
+        out.networks.append((seed, *ternary_step(out, work, parts, f"mandatory-{seed}", "mandatory", seed, soft, key)))
     best = max(out.networks, key=lambda entry: entry[2][1])
     out.notes["mandatory_seed"], out.network = best[0], best[1]
 
@@ -114,16 +114,21 @@ def _teacher(out, work, parts):
     return result["soft"], key
 
 
-def _ternary(out, work, parts, name, part, seed, soft, key):
-    """(Network, its score on V) of a ternary network that learns from `part`."""
-    settings, shape = out.settings.mandatory, out.dataset.frames.shape[1:]
+def ternary_step(out, work, parts, name, part, seed, soft, key, settings=None):
+    """(Network, its score on V) of a ternary network that learns from `part`; settings: default those of the mandatory one."""
+    settings, shape = settings or out.settings.mandatory, out.dataset.frames.shape[1:]
     frames, labels = parts[part]
+
+    where = [key, asdict(settings), part, seed]
 
     def learn(say):
         views = _mandatory_views(settings, frames, out.seed)
-        return train_ternary(shape, settings, views, labels, soft, parts["choose"], seed, say)
+        keep = train.Epochs(work.path(name, where).with_suffix(".epoch.npz"))
+        state = train_ternary(shape, settings, views, labels, soft, parts["choose"], seed, say, keep)
+        keep.forget()
+        return state
 
-    state = work.step(name, [key, asdict(settings), part, seed], learn)
+    state = work.step(name, where, learn)
     net = train.TernaryNet(shape, settings, seed)
     net.restore({k: v for k, v in state.items() if k != "score"})
     return fold.to_network(net), tuple(float(v) for v in state["score"])
@@ -131,9 +136,8 @@ def _ternary(out, work, parts, name, part, seed, soft, key):
 
 def _mandatory_views(settings, frames, seed):
     """uint8 [views, n, h, w, c]: the frames and random views of them, the same for teacher and pupil."""
-    flips = (False, True) if settings.flips else (False,)
-    table = data.view_table(*frames.shape[1:3], data.shifts_within(settings.reach), flips)
-    if len(table) == 1:
+    table = settings.training_table(frames.shape[1:])
+    if len(table) == 1 or settings.fresh:
         return frames[None]
     rng = np.random.default_rng([seed, 7])
     return np.stack([frames] + [data.augment(frames, table, rng) for _ in range(settings.views - 1)])
@@ -145,16 +149,23 @@ def _both_ways(model, frames, flips):
     return (plain + stages.outputs(model, frames[:, :, ::-1])) / 2 if flips else plain
 
 
-def train_ternary(shape, settings, views, labels, soft, check, seed, say):
-    """The three phases; returns the state of the integer phase and `score` = (loss, accuracy) on `check`."""
+def train_ternary(shape, settings, views, labels, soft, check, seed, say, keep=None):
+    """The three phases; returns the state of the integer phase and `score` = (loss, accuracy) on `check`.
+
+    keep: a `modelkit.train.Epochs`, where a killed training is found again.
+    """
     net = train.TernaryNet(shape, settings, seed)
-    for phase, epochs, peak in zip(("float", "ternary", "integer"), settings.epochs, settings.rates, strict=True):
-        if phase == "ternary":
+    phases = ("float", "ternary", "integer")
+    begin = keep.phase() if keep else None
+    for phase, epochs, peak in zip(phases, settings.epochs, settings.rates, strict=True):
+        if begin and phases.index(phase) < phases.index(begin):
+            continue
+        if phase == "ternary" and begin != phase:
             net.set_steps(views[0][:1000])
             net.set_scales()
-        if phase == "integer":
+        if phase == "integer" and begin != phase:
             fold.fold(net, views[0][:4000], labels[:4000])
-        train.fit_phase(net, phase, views, labels, soft, epochs=epochs, peak=peak, seed=seed, say=say)
+        train.fit_phase(net, phase, views, labels, soft, epochs=epochs, peak=peak, seed=seed, say=say, keep=keep)
         score = stages.score(train.predict(net, phase, check[0]), check[1])
         say(f"{phase}: on V loss {score[0]:.4f}, accuracy {score[1]:.4f}")
     net.logit_shift = fold.best_logit_shift(train.predict(net, "integer", check[0]) * 2.0**net.logit_shift, check[1])
@@ -177,7 +188,7 @@ def _offsets(out, work, parts):
     check = work.step("offsets-v", key, lambda say: {"out": mandatory_logits(out.network, parts["choose"][0])})["out"]
     if not out.settings.twin:
         return frames, labels, ahead, check
-    twin, score = _ternary(out, work, parts, "twin", "stages", out.notes["mandatory_seed"], None, ["twin", out.seed])
+    twin, score = ternary_step(out, work, parts, "twin", "stages", out.notes["mandatory_seed"], None, ["twin", out.seed])
     out.notes["twin"] = score
     more, more_labels = parts["mandatory"]
     twins = work.step("offsets-a", [twin.model_id], lambda say: {"out": mandatory_logits(twin, more)})["out"]
@@ -225,7 +236,7 @@ def _stages(out, work, parts):
             out.notes["stages"][-1]["learnt"] = stages.score(ahead, labels)
 
 
-def _results(out, work, parts):
+def results(out, work, parts):
     """Logits so far at every depth on C and, last of all, on the test pictures; curves from C."""
     sets = {"calibrate": parts["calibrate"], "test": (out.dataset.test_frames, out.dataset.test_labels)}
     runs = [stages.Stage(file) for file in out.stage_files]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from modelkit.ternary.engines import Result
 
     from ..bundle import Bundle
+
+RECIPES = {
+    "fashion": "sudo apt-get install dataset-fashion-mnist, or name its folder with --folder",
+    "cifar10": "name the folder of the JPEG archives with --folder",
+}  # of each recipe of modelkit: what helps where its data is absent
 
 app = typer.Typer(help="Verify a bundle's network on every engine; train the zoo's models again.", rich_markup_mode=None)
 
@@ -64,7 +70,7 @@ def verify(
 
 @app.command()
 def train(
-    name: str = typer.Argument(..., help="The model to make: fashion."),
+    name: str = typer.Argument(..., help="The model to make: fashion or cifar10."),
     out: Path = typer.Option(..., "--out", "-o", help="The directory of the new bundle; must not exist, or be an unfinished one."),
     seed: int = typer.Option(0, help="Seed of splits, initial weights and order of pictures."),
     seeds: int = typer.Option(3, min=1, help="How many seeds of the mandatory network to train and report."),
@@ -73,27 +79,29 @@ def train(
 ) -> None:
     """Train a bundle of the zoo from scratch. Needs the extra `models`: pip install 'edgert[models]'.
 
-    `fashion` needs Fashion-MNIST from Debian's package dataset-fashion-mnist. A run that was stopped goes on where it was
-    when the same command is given again.
+    `fashion` needs Fashion-MNIST from Debian's package dataset-fashion-mnist, `cifar10` CIFAR-10 as JPEG in the folder of --folder. A
+    run that was stopped goes on where it was when the same command is given again.
 
     Example: edgert model train fashion -o my/fashion
     """
-    if name != "fashion":
-        raise UsageError(f"no recipe for {name!r}", "there is: fashion")
+    if name not in RECIPES:
+        raise UsageError(f"no recipe for {name!r}", f"there are: {', '.join(RECIPES)}")
     try:
         from modelkit import data
-        from modelkit.recipes import fashion
+
+        recipe = importlib.import_module(f"modelkit.recipes.{name}")
     except ImportError as error:
         raise UsageError(f"training needs {error.name}", "pip install 'edgert[models]'") from None
     try:
-        make: Any = fashion.train
+        make: Any = recipe.train
         make(out, seed=seed, seeds=seeds, quick=quick, folder=folder)
     except data.DataError as error:
-        raise UsageError(str(error), "sudo apt-get install dataset-fashion-mnist, or name its folder with --folder") from None
+        raise UsageError(str(error), RECIPES[name]) from None
     except ModuleNotFoundError as error:
         raise UsageError(f"training needs {error.name}", "pip install 'edgert[models]'") from None
     typer.echo(f"{out} is written; {out / 'card.md'} has every figure")
-    typer.echo(f"next: edgert model verify {out} --data frames --data random:10000")
+    frames = " --data frames" if (out / "frames.npz").exists() else ""
+    typer.echo(f"next: edgert model verify {out}{frames} --data random:10000")
 
 
 def _frames(bundle: Bundle, name: str, seed: int) -> np.ndarray | None:
