@@ -70,7 +70,7 @@ class Engine:
         self._mandatory = Waiting(self.resources, resources)
         self._refinement = Refinement(self, resources, blocking_ns or {}, yields or {})
         self._timers: list[tuple[int, int, Job]] = []
-        self._attempts: dict[int, int] = {}
+        self._attempts: dict[int, int] = {}  # the number of the next one of a job's stage that failed
         self._next_id = 0
         self._wake_ns = -1
         self._actions: list[Action] = []
@@ -105,8 +105,10 @@ class Engine:
             while free and self._start_one(resource):
                 pass
         for resource in self._preemptive:
-            while self._preempt(resource) and self._start_one(resource):
-                pass
+            free = self.resources.free[resource]
+            while self._preempt(resource):
+                while free and self._start_one(resource):  # what was interrupted may go on elsewhere
+                    pass
         while timers and timers[0][2].closed:  # nobody need be woken for those
             heappop(timers)
         wake_ns = timers[0][0] if timers else NEVER_NS
@@ -162,6 +164,8 @@ class Engine:
         job, start_ns = self.resources.take_back(event.resource, event.unit)
         self.estimates[job.next_stage.name].add(event.at_ns - start_ns + job.spent_ns)
         job.finish()
+        if self._attempts:
+            self._attempts.pop(job.id, None)
         job.confidence = event.value
         if job.closed:
             self.discarded += 1

@@ -10,7 +10,7 @@ from .model import NEVER_NS, Job, Stage
 if TYPE_CHECKING:
     from .engine import Engine
 
-READY, BLOCKED, TOO_LATE = 0, 1, 2
+READY, NO_ROOM, TOO_LONG, TOO_LATE = 0, 1, 2, 3
 
 
 class Refinement:
@@ -44,7 +44,7 @@ class Refinement:
         for job in waiting.values():
             fit = self._fit(job, job.next_stage)
             if len(job.options) > 1 and not job.spent_ns and (fit != READY or job.stream.kind == "version"):
-                fit = self._another(job, fit)
+                fit = self._another(job)
             if fit == READY:
                 ready.append(job)
             elif fit == TOO_LATE:
@@ -56,27 +56,27 @@ class Refinement:
         if found is None:
             return None
         job, index = found
-        if index != job.next and self._fit(job, job.stream.stages[index]) == READY:  # else what may start now
+        if index != job.next and not job.spent_ns and self._fit(job, job.stream.stages[index]) == READY:  # else what may start now
             job.choose(index)
         del waiting[job.id]
         return job
 
     def _fit(self, job: Job, stage: Stage) -> int:
-        """Whether an optional stage of a job may start now: READY, BLOCKED for now, or TOO_LATE."""
+        """Whether an optional stage of a job may start now: READY; its units are busy; longer than admission allows; TOO_LATE."""
         engine = self._engine
         need_ns = engine.need_ns(job, stage) if job.spent_ns else engine.estimates[stage.name].value_ns
         if engine.now_ns + need_ns > job.publish_ns:
             return TOO_LATE
-        limit_ns = self._limit_ns[stage.resource]
-        fits = max(need_ns, stage.wcet_ns) <= limit_ns and (not stage.units or self._engine.resources.has_room(stage))
-        return READY if fits else BLOCKED
+        if max(need_ns, stage.wcet_ns) > self._limit_ns[stage.resource]:
+            return TOO_LONG
+        return READY if not stage.units or engine.resources.has_room(stage) else NO_ROOM
 
-    def _another(self, job: Job, fit: int) -> int:
+    def _another(self, job: Job) -> int:
         """Of a sieve's steps the next that fits, of versions the one with most gain, becomes the job's next stage."""
         fits = [(self._fit(job, job.stream.stages[index]), index) for index in job.options]
         ready = [index for found, index in fits if found == READY]
         if not ready:
-            return max(fit, *(found for found, _ in fits))
+            return NO_ROOM if any(found == NO_ROOM for found, _ in fits) else max(found for found, _ in fits)  # a unit may get free
         gains = {stages: gain for (stages, _), gain in zip(job.ways(), job.gains())}
         job.choose(ready[0] if job.stream.kind == "sieve" else max(ready, key=lambda index: (gains[index,], -index)))
         return READY

@@ -75,9 +75,9 @@ class _Run:
         self.order = 0
         self.stage_faults: dict[tuple[int, int, int], list[StageFault]] = {}
         self.seed = seed
-        self.given_up: dict[tuple[str, int], int] = {}  # abandoned units, and how long they are gone
+        self.fates: dict[tuple[str, int], tuple[str, int]] = {}  # what goes wrong with a unit's latest stage, how long it is gone
         self.started: dict[tuple[str, int], tuple[int, str]] = {}  # start of what runs on a unit, and its name; for faults and the log
-        self.remaining: dict[tuple[int, int], int] = {}  # (job, stage) that was preempted: what is left of it, ns
+        self.remaining: dict[tuple[int, int], tuple[int, str, int]] = {}  # (job, stage) preempted: what is left, and its fate
         self.machine = Machine(scenario.conditions, scenario.resources, seed)
         self.overruns: dict[str, int] = {}
         self.live: dict[int, Frame] = {}  # open jobs
@@ -238,26 +238,29 @@ class _Run:
         source, job = self.scenario.sources[frame[1]], self.engine.jobs[event.job]
         stage, unit, machine, rules = job.next_stage, (event.resource, event.unit), self.machine, self.scenario.conditions
         self.started[unit] = (now, stage.name)
-        left_ns = self.remaining.pop((event.job, event.stage), None)
-        took = machine.takes_ns(stage, frame[5][event.stage], now) if left_ns is None else left_ns
+        left = self.remaining.pop((event.job, event.stage), None)
+        took = machine.takes_ns(stage, frame[5][event.stage], now) if left is None else left[0]
         machine.change(event.resource, 1, now)
         if job.stream.kind == "sieve" and not stage.mandatory:
             mask = job.depth | 1 << (event.stage - job.stream.mandatory)
             event = event._replace(value=self.worlds[frame[1]].confidence[mask][frame[4]])
         planned = self.stage_faults.get((frame[1], frame[2], event.stage))
         kind, back_ns = machine.fault(source.stream.name, frame[2], stage.name), rules.restart_ns
-        if planned:
+        if left is not None:  # it goes on to the end that it was to have
+            _, kind, back_ns = left
+        elif planned:
             fault = planned.pop(0)
             kind, took, back_ns = fault.kind, fault.after_ns or took, fault.back_ns if fault.kind == "abandoned" else back_ns
         if unit[1] == 0:
             took += sum(self._left_ns(other, now) for other, victim in rules.takes_core.items() if victim == event.resource)
-        if stage.mandatory and stage.wcet_ns and took > stage.wcet_ns + rules.overhead_ns and left_ns is None:
+        if stage.mandatory and stage.wcet_ns and took > stage.wcet_ns + rules.overhead_ns and left is None:
             self.overruns[stage.name] = self.overruns.get(stage.name, 0) + 1
         limit_ns = job.publish_ns + (rules.give_up_ns or 10**9)
-        if kind == "hung" or (kind != "abandoned" and rules.give_up_ns and now + took > limit_ns):
+        if kind != "abandoned" and rules.give_up_ns and now + took > limit_ns:
+            kind = "hung"
+        self.fates[unit] = kind, back_ns
+        if kind == "hung":
             kind, took = "abandoned", max(1, limit_ns - now)
-        if kind == "abandoned":
-            self.given_up[unit] = back_ns
         if event.resource in rules.takes_core:
             self._pause(rules.takes_core[event.resource], took)
         return event._replace(kind=kind, at_ns=now + took, value=0.0) if kind else event._replace(at_ns=now + took)
@@ -290,7 +293,7 @@ class _Run:
         """A stage is interrupted: what is left of it waits."""
         event = self._interrupt((resource, unit), now)
         if event is not None:
-            self.remaining[job, stage] = event.at_ns - now
+            self.remaining[job, stage] = (event.at_ns - now, *self.fates[resource, unit])
             self._log_stage(event._replace(kind="preempted", at_ns=now, value=0.0))
 
     def _after(self, event: Event) -> None:
@@ -302,8 +305,8 @@ class _Run:
                 self._log_stage(other._replace(kind="failed", at_ns=event.at_ns, value=0.0))
         elif event.kind != "back":
             self._log_stage(event)
-        if event.kind == "abandoned" and self.given_up[unit]:
-            self._push(1, Event("back", event.at_ns + self.given_up[unit], resource=unit[0], unit=unit[1]))
+        if event.kind == "abandoned" and self.fates[unit][1]:
+            self._push(1, Event("back", event.at_ns + self.fates[unit][1], resource=unit[0], unit=unit[1]))
 
     def _log_stage(self, event: Event) -> None:
         start_ns, name = self.started.pop((event.resource, event.unit))

@@ -292,6 +292,20 @@ def test_a_lost_unit_fails_what_runs_there():
     assert outcome(ResourceFault(105, "fpga", 0)) == [(2, 50), (-1, -1), (-1, -1)]
 
 
+@pytest.mark.parametrize(("fault", "rows"), [
+    (StageFault("s", 0, "s.0"), [(0, 5, "preempted"), (8, 13, "failed"), (13, 23, "done")]),
+    (StageFault("s", 0, "s.0", "abandoned", 7, 6), [(0, 5, "preempted"), (8, 10, "abandoned"), (16, 26, "done")]),
+    (StageFault("s", 0, "s.0", "hung"), [(0, 5, "preempted"), (8, 10**9 + 100, "abandoned")]),
+    (StageFault("s", 0, "s.0", times=2), [(0, 5, "preempted"), (8, 13, "failed"), (13, 23, "failed"), (23, 33, "done")]),
+])
+def test_a_stage_that_is_interrupted_goes_on_to_the_end_that_it_was_to_have(fault, rows):
+    """10 on the CPU, interrupted after 5 by 3 of another; one attempt, so one fault."""
+    streams = (source("s", Releases((0,)), (Constant(10),), ("cpu",)), source("t", Releases((5,)), (Constant(3),), ("cpu",), 20))
+    log = Log()
+    simulate(Scenario("two", streams, {"cpu": 1}, preemptive=("cpu",)), "mandatory-only", 0, 2, faults=[fault], log=log)
+    assert [(row.start_ns, row.end_ns, row.status) for row in log.stages if row.stage == "s.0"] == rows
+
+
 @pytest.mark.parametrize("fault", [StageFault("nobody", 0, "s.0"), StageFault("s", 0, "nothing"), StageFault("s", 0, "s.0", "burnt"),
                                    ResourceFault(5, "gpu", 0), ResourceFault(5, "cpu", 1), ResourceFault(5, "cpu", 0, "burnt")])
 def test_a_fault_that_names_nothing_is_refused(fault):

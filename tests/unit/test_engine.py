@@ -102,6 +102,14 @@ def test_a_failed_mandatory_stage_is_tried_again_but_not_for_ever() -> None:
     assert e.step(30) == [Action("miss", 0, depth=-1)] and not e.jobs
 
 
+def test_each_mandatory_stage_of_a_frame_has_attempts_of_its_own() -> None:
+    e = engine(MandatoryOnly(), stages=(M, Stage("m1", "fpga", True, 4, 4)))
+    starts = [a for a in e.step(0, [release()]) if a.kind == "start"]
+    for at, kind in enumerate(("failed", "failed", "done", "failed", "failed", "done"), 1):
+        starts += [a for a in e.step(at, [ended(kind, at, stage=starts[-1].stage)]) if a.kind == "start"]
+    assert [a.stage for a in starts] == [0, 0, 0, 1, 1, 1] and not e.jobs
+
+
 def test_a_failed_optional_stage_publishes_what_there_is() -> None:
     e = engine(stages=(M, O1, O2))
     e.step(0, [release()])
@@ -128,6 +136,36 @@ def test_an_answer_from_a_stage_that_was_given_up_counts_for_nobody() -> None:
         assert e.step(6, [event]) == []
     assert e.stale == 5 and e.jobs[0].done == 0
     assert start(1, 0, "fpga") in e.step(9, [ended("done", 9)])
+
+
+def test_what_is_interrupted_goes_on_at_once_on_another_unit() -> None:
+    """The urgent stage may run on unit 0 only, where the other one runs; unit 1 is free."""
+    streams = [Stream("a", 50, 40, (M,)), Stream("b", 50, 20, (Stage("b", "fpga", True, 4, 4, units=(0,)),))]
+    e = Engine(streams, {"fpga": 2}, MandatoryOnly(), preemptive=("fpga",))
+    assert start(0, 0, "fpga", 0) in e.step(0, [release(0)])
+    actions = e.step(1, [release(1, 1)])
+    assert actions[:3] == [Action("preempt", 0, 0, "fpga", 0), start(1, 0, "fpga", 0), start(0, 0, "fpga", 1)]
+
+
+def test_a_step_of_a_sieve_is_waited_for_while_its_unit_is_busy_though_another_no_longer_fits() -> None:
+    sieve = Stream("s", 50, 30, (M, Stage("o1", "cpu", False, 6, 6, units=(0,)), Stage("o2", "cpu", False, 99, 99)), kind="sieve")
+    e = Engine([sieve, sieve], {"fpga": 1, "cpu": 2}, FifoGated(), 2)
+    e.step(0, [release(0), release(1)])
+    assert start(0, 1, "cpu", 0) in e.step(4, [ended("done", 4)])
+    assert e.step(8, [ended("done", 8, 1)]) == []
+    assert e.step(10, [ended("done", 10, 0, 1, "cpu")]) == [Action("publish", 0, depth=1), start(1, 1, "cpu", 0)]
+
+
+def test_a_version_that_was_interrupted_goes_on_whatever_the_policy_would_rather_start() -> None:
+    """What it has had belongs to it, and not to another version."""
+    asked = [1, 2]
+    streams = [Stream("v", 50, 40, (M, O1, O2), kind="version"), Stream("u", 50, 20, (Stage("u", "cpu", True, 3, 3),))]
+    e = Engine(streams, {"fpga": 1, "cpu": 1}, Odd(lambda j: True, lambda r: (r[0], asked.pop(0))), preemptive=("cpu",))
+    e.step(0, [release()])
+    assert e.step(4, [ended("done", 4)]) == [start(0, 1, "cpu")]
+    assert e.step(5, [release(1, 5)])[:2] == [Action("preempt", 0, 1, "cpu", 0), start(1, 0, "cpu")]
+    assert start(0, 1, "cpu") in e.step(8, [ended("done", 8, 1, 0, "cpu")])
+    assert Action("publish", 0, depth=1) in e.step(13, [ended("done", 13, 0, 1, "cpu")]) and e.estimate_ns(O1) == 6
 
 
 class Odd(Policy):

@@ -177,7 +177,8 @@ class _Judge:
             stop = deadline if end < 0 or end > deadline else end
             self._run(parts, facts, i, stream, max(at, start), stop)
             at, last = max(at, stop), i
-            failed += [i] if self.statuses[i] in FAILED else []
+            if self.statuses[i] in FAILED:  # of one stage: the next has attempts of its own
+                failed = [k for k in failed if self.numbers[k] == self.numbers[i]] + [i]
         ready = last is not None and self.numbers[last] == needed - 1 and self.statuses[last] == "done"
         if ready and at < deadline:  # the answer was there: only its publication can have been late
             facts.clear()
