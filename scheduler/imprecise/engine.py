@@ -13,8 +13,9 @@ is the same, and a recorded run fed back gives the same actions. Three rules hol
 
 1. A free resource takes mandatory work first, earliest deadline first, never interrupted (non-preemptive EDF). This is
    what `admission` proves in time, so **no policy can break the guarantee**: it only ranks optional stages.
-2. An optional stage starts only if a high quantile of its duration still ends before the job's publication, and where it
-   shares a resource with mandatory work, only if it is no longer than the blocking that admission allowed.
+2. An optional stage starts only if a quantile of its duration (95 %, or the policy's) still ends before the job's
+   publication, and where it shares a resource with mandatory work, only if it is no longer than the blocking that
+   admission allowed.
 3. An answer is published at `deadline - guard` with what is done by then, or sooner when nothing more will be done for it:
    all stages done, none wanted, or the next one no longer fits.
    A result that comes later is discarded and counted, and is never a miss; a miss is no answer by the deadline.
@@ -44,11 +45,11 @@ class Engine:
     where they cross several resources (default: the job's deadline); `yields`, {resource: others}: no optional stage starts
     there while mandatory work waits or runs on the others. `priorities`: a rank for each stream, least first, orders mandatory stages
     instead of deadlines (rate-monotonic: by period). `preemptive`: resources where mandatory work interrupts what comes after it.
-    Raises ValueError for a stage on a resource or unit that does not exist.
+    `quantile` of the slack test: None takes the policy's own. Raises ValueError for a stage on a resource or unit that does not exist.
     """
 
     def __init__(self, streams: Sequence[Stream], resources: Mapping[str, int], policy: Policy, guard_ns: int = 0,
-                 blocking_ns: Mapping[str, int] | None = None, quantile: float = 0.95,
+                 blocking_ns: Mapping[str, int] | None = None, quantile: float | None = None,
                  local_ns: Mapping[tuple[int, int], int] | None = None, yields: Mapping[str, Sequence[str]] | None = None,
                  priorities: Sequence[int] | None = None, preemptive: Collection[str] = ()):
         self.streams = list(streams)
@@ -60,6 +61,7 @@ class Engine:
         self.discarded = 0  # stages that ended after their job was closed
         self.stale = 0  # events for a stage that does not run on the unit they name (any more): ignored
         self.estimates: dict[str, SlidingQuantile] = {}
+        quantile = policy.quantile if quantile is None else quantile
         self._local_ns = [[(local_ns or {}).get((i, k), stream.deadline_ns) for k in range(len(stream.stages))]
                           for i, stream in enumerate(self.streams)]
         self._ranks = list(priorities or ())
@@ -125,7 +127,7 @@ class Engine:
         return self.guest.fault
 
     def estimate_ns(self, stage: Stage) -> int:
-        """A high quantile of this stage's duration, from the latest ones seen."""
+        """The quantile of this stage's duration that the slack test takes, from the latest ones seen."""
         return self.estimates[stage.name].value_ns
 
     def need_ns(self, job: Job, stage: Stage) -> int:

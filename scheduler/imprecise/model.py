@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -194,8 +194,8 @@ class Job:
     optional stages that may run next (several in a `sieve` or `version` stream). `depth` is that of the answer so far, -1: none yet.
     """
 
-    __slots__ = ("_gains", "_gains_of", "closed", "confidence", "deadline_ns", "depth", "done", "frame", "id", "needed", "next", "next_stage", "options",
-                 "publish_ns", "release_ns", "required", "running", "spent_ns", "stream", "stream_index")
+    __slots__ = ("_gains", "_gains_of", "closed", "confidence", "deadline_ns", "depth", "done", "frame", "id", "needed", "next", "next_stage",
+                 "options", "publish_ns", "release_ns", "required", "running", "spent_ns", "stream", "stream_index")
 
     def __init__(self, id: int, stream_index: int, stream: Stream, frame: int, release_ns: int, guard_ns: int, required: tuple[int, ...]):
         self.id = id
@@ -284,6 +284,11 @@ class Job:
         key = (self.done, len(self.options))
         if self._gains_of != key:
             weight, reward = self.stream.weight, self.stream.reward
-            self._gains = [weight * reward.gain_of(self.depth, self.confidence, depth) for _, depth in self.ways()]
+            if self.stream.kind == "milestone":
+                ahead = len(self.stream.stages) - self.options[0] if self.options else 0
+                targets: Iterable[int] = range(self.depth + 1, self.depth + 1 + ahead)
+            else:
+                targets = [depth for _, depth in self.ways()]
+            self._gains = [weight * reward.gain_of(self.depth, self.confidence, depth) for depth in targets]
             self._gains_of = key
         return self._gains

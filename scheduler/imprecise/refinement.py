@@ -16,7 +16,7 @@ READY, NO_ROOM, TOO_LONG, TOO_LATE = 0, 1, 2, 3
 class Refinement:
     """Jobs that have an answer and wait for a resource to make it better.
 
-    The slack test: an optional stage starts only if a high quantile of its duration still ends before the job's publication, and is no
+    The slack test: an optional stage starts only if a quantile of its duration still ends before the job's publication, and is no
     longer than what admission allows in the way of mandatory work (`blocking_ns`); none starts while a resource that theirs `yields`
     to has mandatory work.
     """

@@ -66,6 +66,7 @@ class Watched(Policy):
         self.name = str(policy.name)
         self.splits = bool(policy.splits)
         self.needs_oracle = bool(policy.needs_oracle)
+        self.quantile = policy.quantile
         self.file = str(getattr(sys.modules.get(type(policy).__module__), "__file__", None) or "")
         self.rings = 0
         self.stuck_at = ""

@@ -110,10 +110,10 @@ def test_depth_dp_gives_an_idle_unit_to_the_least_sure_where_nothing_is_known_to
     for job, sure in zip(jobs, (0.9, 0.4, 0.7)):
         job.finish()
         job.confidence = sure
-    policy = policies.make("depth-dp")
+    policy = policies.make("depth-dp:idle=1")
     assert all(policy.wants(job, engine_with(policy)) for job in jobs)
     assert policy.pick(jobs, engine_with(policy)).id == 1
-    quick = policies.make("depth-dp:idle=0")
+    quick = policies.make("depth-dp")
     assert not any(quick.wants(job, engine_with(quick)) for job in jobs)
 
 
@@ -348,7 +348,7 @@ def test_the_oracle_predictor_asks_for_the_frame_and_says_so_where_nobody_knows(
     assert policy.needs_oracle and not policies.make("depth-dp").needs_oracle
     with pytest.raises(ValueError, match="only a simulation"):
         policy.wants(waiting(0, 0.5), engine)
-    worth = {0: (0.5, 0.4, 0.9), 1: (0.5, 0.8, 0.9), 2: (0.5, 0.5, 0.4)}
+    worth = {0: (0.5, 0.4, 0.9), 1: (0.5, 0.8, 0.9), 2: (0.5, 0.5, 0.6)}
     policy.oracle = lambda stream, frame: worth[frame]
     jobs = [waiting(frame, 0.5) for frame in worth]
     assert [policy.wants(job, engine) for job in jobs] == [True, True, True]

@@ -22,7 +22,7 @@ from .base import Policy
 
 __all__ = ["DEFAULT", "Described", "Policy", "describe", "file_sha256", "full_name", "is_shipped", "make", "names"]
 
-DEFAULT = "depth-dp"
+DEFAULT = "priced-density"
 
 
 def names() -> list[str]:

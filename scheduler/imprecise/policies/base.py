@@ -21,12 +21,15 @@ class Policy:
 
     `splits`: False treats the whole network as one piece (no answer before the last stage), for baselines.
     `guarantees`: whether an admitted set of mandatory parts is in time under it; a policy that splits always does.
+    `quantile`: of a stage's durations, what must still fit before the publication for the stage to be started (the slack test). A high
+    one avoids work that comes too late, a low one dares more: for policies that weigh the chance themselves.
     `needs_oracle`: it asks `oracle`, which a simulation sets before the first event and a live run cannot.
     """
 
     name = "policy"
     splits = True
     needs_oracle = False
+    quantile = 0.95
     oracle: Oracle | None = None
 
     @property

@@ -24,6 +24,7 @@ class BestIncremental(Policy):
     """
 
     name = "best-incremental"
+    quantile = 0.05
 
     def wants(self, job: Job, engine: Engine) -> bool:
         """While some next stage is not expected to harm."""

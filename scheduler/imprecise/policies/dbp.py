@@ -24,6 +24,7 @@ class DBP(Policy):
     """
 
     name = "dbp"
+    quantile = 0.5
 
     def __init__(self) -> None:
         self._past: dict[int, deque[bool]] = {}  # by stream: the last k outcomes, latest first

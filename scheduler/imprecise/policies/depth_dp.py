@@ -36,8 +36,9 @@ class DepthDP(Policy):
     """
 
     name = "depth-dp"
+    quantile = 0.05
 
-    def __init__(self, jobs: float = 6, plans: float = 12, rate: float = 0.05, idle: float = 1, predictor: str = "calibrated"):
+    def __init__(self, jobs: float = 6, plans: float = 12, rate: float = 0.05, idle: float = 0, predictor: str = "calibrated"):
         if predictor not in NAMES:
             raise ValueError(f"predictor: found {predictor!r}, expected one of {', '.join(NAMES)}")
         if jobs < 1 or plans < 2 or not 0 <= rate <= 1:

@@ -19,6 +19,7 @@ class LeastConfident(Policy):
     """
 
     name = "least-confident"
+    quantile = 0.05
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Job | None:
         """The least confident job."""

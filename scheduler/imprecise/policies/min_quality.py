@@ -24,6 +24,7 @@ class MinQuality(Policy):
     """
 
     name = "min-quality"
+    quantile = 0.05
 
     def __init__(self) -> None:
         self._debt: dict[int, float] = {}  # by stream, also below 0

@@ -24,6 +24,7 @@ class StaticTimes(Policy):
     """
 
     name = "static-times"
+    quantile = 0.5
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[int, list[float], list[tuple[tuple[int, ...], int]]]] = {}  # by stream: frames, mean gains, ways

@@ -20,6 +20,7 @@ class Threshold(Policy):
     """
 
     name = "threshold"
+    quantile = 0.25
 
     def __init__(self, theta: float = 0.8):
         if not 0 <= theta <= 1:

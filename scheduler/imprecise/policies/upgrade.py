@@ -25,6 +25,7 @@ class Upgrade(Policy):
     """
 
     name = "upgrade"
+    quantile = 0.05
 
     def wants(self, job: Job, engine: Engine) -> bool:
         """While the deepest answer is not expected to be worse."""

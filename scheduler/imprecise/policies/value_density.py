@@ -23,6 +23,7 @@ class ValueDensity(Policy):
     """
 
     name = "value-density"
+    quantile = 0.05
 
     def wants(self, job: Job, engine: Engine) -> bool:
         """While some deeper answer is not expected to be worse."""

@@ -10,16 +10,14 @@ from imprecise import policies, watchdog
 from imprecise.engine import Engine
 from imprecise.model import Curve, Reward, Stage, Stream
 
-QUANTILE = 0.95
-
 
 def describe(streams: Sequence[Stream], resources: Mapping[str, int], policy: str, guard_ns: int,
-             options: Mapping[str, Any] | None = None, quantile: float = QUANTILE) -> dict[str, Any]:
+             options: Mapping[str, Any] | None = None, quantile: float | None = None) -> dict[str, Any]:
     """Everything that `build` needs, as JSON values; rewards that streams share are written once.
 
-    `options` are what admission and the scenario want of the engine, as `Engine` takes them. A policy that is a file of the user's
-    is named by its path and sha256: its text is not kept, as a record must not bring code along. Raises ValueError where that
-    file cannot be read.
+    `options` are what admission and the scenario want of the engine, as `Engine` takes them; `quantile` None is the policy's own. A policy
+    that is a file of the user's is named by its path and sha256: its text is not kept, as a record must not bring code along. Raises
+    ValueError where that file cannot be read.
     """
     given = dict(options or {})
     rewards: list[Reward] = []

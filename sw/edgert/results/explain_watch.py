@@ -330,7 +330,7 @@ class _Listener(Policy):
 
     def __init__(self, policy: Policy, watcher: _Watcher):
         self.inner, self.watcher = policy, watcher
-        self.name, self.splits = policy.name, policy.splits
+        self.name, self.splits, self.quantile = policy.name, policy.splits, policy.quantile
 
     def wants(self, job: Job, engine: Engine) -> bool:
         answer = bool(self.inner.wants(job, engine))

@@ -15,7 +15,8 @@ from .view import View
 
 MS = 1e6
 COLOURS = {"monolithic": "var(--c-red)", "mandatory-only": "var(--c-grey)", "fifo-gated": "var(--c-amber)",
-           "threshold": "var(--c-blue)", "depth-dp": "var(--c-green)", "default": "var(--c-green)", "least-confident": "var(--c-violet)"}
+           "threshold": "var(--c-blue)", "depth-dp": "var(--c-pink)", "priced-density": "var(--c-green)",
+           "default": "var(--c-green)", "least-confident": "var(--c-violet)"}
 SPARE = ("var(--c-blue)", "var(--c-amber)", "var(--c-violet)", "var(--c-green)", "var(--c-pink)", "var(--c-grey)", "var(--c-red)")
 CAUSE_COLOURS = {"unknown": "var(--c-pink)", "machine_stall": "var(--c-violet)", "accelerator": "var(--c-amber)",
                  "overrun": "var(--c-blue)", "source": "var(--c-grey)", "queueing": "var(--c-red)"}

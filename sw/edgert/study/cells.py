@@ -66,6 +66,7 @@ class _Timed(Policy):
 
     def __init__(self, inner: Policy):
         self.inner, self.splits, self.needs_oracle, self.name = inner, inner.splits, inner.needs_oracle, inner.name
+        self.quantile = inner.quantile
         self.spent_ns: list[int] = []
         self._since_ns = 0
 
