@@ -194,8 +194,8 @@ class Job:
     optional stages that may run next (several in a `sieve` or `version` stream). `depth` is that of the answer so far, -1: none yet.
     """
 
-    __slots__ = ("_gains", "_gains_of", "closed", "confidence", "deadline_ns", "depth", "done", "frame", "id", "needed", "next", "next_stage",
-                 "options", "publish_ns", "release_ns", "required", "running", "spent_ns", "stream", "stream_index")
+    __slots__ = ("_gains", "_gains_of", "closed", "confidence", "deadline_ns", "depth", "done", "frame", "id", "needed", "next",
+                 "next_stage", "options", "publish_ns", "release_ns", "required", "running", "spent_ns", "stream", "stream_index")
 
     def __init__(self, id: int, stream_index: int, stream: Stream, frame: int, release_ns: int, guard_ns: int, required: tuple[int, ...]):
         self.id = id

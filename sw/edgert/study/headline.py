@@ -43,7 +43,7 @@ FRAMES = 1500
 TUNING_SEED, TUNING_FRAMES = 999, 8000
 GRID = (0.5, 0.6, 0.7, 0.75, 0.8, 0.825, 0.85, 0.875, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999, 1.0)
 POLICIES = ("mandatory-only", "monolithic", "fifo-gated", "threshold", "least-confident", "default", "value-density", "best-incremental",
-            "upgrade", "dbp", "static-times", "rate-monotonic", "clockwork", "min-quality", "depth-dp:predictor=constant",
+            "upgrade", "dbp", "static-times", "rate-monotonic", "clockwork", "min-quality", "depth-dp", "depth-dp:predictor=constant",
             "depth-dp:predictor=linear", "depth-dp:predictor=oracle")
 CHEATS = ("depth-dp:predictor=oracle",)  # knows what it cannot know; shows what a better predictor would be worth
 DEFAULT, THRESHOLD, FLOOR = "default", "threshold", "mandatory-only"
