@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -20,6 +19,8 @@ import numpy as np
 
 from modelkit.ternary.network import Network
 
+VERILATE = ("--cc", "-O3", "--x-initial", "unique", "--x-assign", "unique", "--noassert", "-Wno-fatal", "-Wno-WIDTH", "-Wno-UNOPTFLAT")
+COMPILE = ("-O2", "-std=c++17", "-fPIC", "-w", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVL_IGNORE_UNKNOWN_ARCH")
 BENCH = Path(__file__).parent / "rtl" / "core_bench.cpp"
 
 
@@ -40,45 +41,71 @@ def verilator() -> Path:
     return Path(found)
 
 
-def build(
-    directory: Path, top: str = "core", bench: Path = BENCH, files: Sequence[str] | None = None, trace: bool = False, jobs: int = 2
-) -> Path:
-    """Compile the Verilog in `directory` (all `.v`, or `files`) with `bench` into a shared library, and return its path.
+def cache() -> Path:
+    """Where built models are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgert" / "core"
 
-    The library lies in `directory`/sim and is made again only where a source has changed. Raises SimulationError.
+
+def _environment(program: Path) -> dict[str, str]:
+    return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+def _include(program: Path) -> Path:
+    """Verilator's C++ headers."""
+    said = subprocess.run([program, "--getenv", "VERILATOR_ROOT"], env=_environment(program), capture_output=True, text=True, check=False)
+    for root in (program.parent.parent, Path(said.stdout.strip() or "."), Path(said.stdout.strip() or ".") / "share" / "verilator"):
+        if (root / "include" / "verilated.cpp").exists():
+            return root / "include"
+    raise SimulationError(f"{program} has no include/verilated.cpp beside it; pip install 'edgert[hw]'")
+
+
+def _runtime(include: Path, trace: bool) -> list[Path]:
+    """Verilator's own objects, compiled once."""
+    objects = []
+    for name in ["verilated", "verilated_threads", *(["verilated_vcd_c"] if trace else [])]:
+        source = include / f"{name}.cpp"
+        digest = hashlib.sha256(source.read_bytes() + repr((COMPILE, trace)).encode()).hexdigest()[:16]
+        target = cache() / f"{name}-{digest}.o"
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_suffix(f".{os.getpid()}.part")
+            _call(["g++", *COMPILE, f"-DVM_TRACE={int(trace)}", f"-I{include}", f"-I{include}/vltstd", "-c", str(source), "-o", str(part)])
+            os.replace(part, target)
+        objects.append(target)
+    return objects
+
+
+def build(directory: Path, top: str = "core", bench: Path = BENCH, trace: bool = False, optimise: str = "-O2") -> Path:
+    """Compile the Verilog in `directory` (but the shell) with `bench` into a shared library, and return its path.
+
+    The library is kept in the user's cache by the hash of all sources. Raises SimulationError.
     """
-    names = list(files) if files is not None else sorted(path.name for path in directory.glob("*.v") if path.name != "shell.v")
-    flags = ["--trace"] if trace else []
-    state = hashlib.sha256(repr((top, flags)).encode())
-    for path in [*(directory / name for name in names), bench]:
-        state.update(path.read_bytes())
-    library = directory / "sim" / f"{top}-{state.hexdigest()[:16]}.so"
+    sources = sorted(path for path in directory.glob("*.v") if path.name != "shell.v")
+    if not sources:
+        raise SimulationError(f"{directory} holds no Verilog; generate it: edgert hw rtl BUNDLE -o {directory}")
+    program = verilator()
+    state = hashlib.sha256(repr((top, trace, optimise, COMPILE, VERILATE)).encode())
+    for path in [program.parent / "verilator_bin", bench, *sources]:
+        state.update(hashlib.sha256(path.read_bytes()).digest() if path.exists() else b"")
+    library = cache() / f"{top}-{state.hexdigest()[:24]}.so"
     if library.exists():
         return library
-    library.parent.mkdir(exist_ok=True)
-    program = verilator()
+    include = _include(program)
+    runtime = _runtime(include, trace)
     with tempfile.TemporaryDirectory(prefix="edgert-sim-") as scratch:
-        command = [
-            str(program), "--cc", "--build", "-j", str(jobs), "-O3", "--x-initial", "unique", "--x-assign", "unique", "--noassert",
-            "-Wno-fatal", "-Wno-WIDTH", "-Wno-UNOPTFLAT", "--top-module", top, "--prefix", f"V{top}", "--Mdir", scratch,
-            "-CFLAGS", "-fPIC -O2 -fno-gnu-unique" + (" -DTRACE" if trace else ""),
-            *flags, *(str(directory / name) for name in names),
-        ]  # fmt: skip
-        env = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}", "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"}
-        _call(command, env)
-        include = program.parent.parent / "include"
-        if not (include / "verilated.h").exists():
-            include = Path(subprocess.run([str(program), "--getenv", "VERILATOR_ROOT"], env=env, capture_output=True, text=True, check=True).stdout.strip()) / "include"
-        _call(
-            ["g++", "-shared", "-fPIC", "-O2", "-std=c++17", *(["-DTRACE"] if trace else []), f"-I{scratch}", f"-I{include}", f"-I{include}/vltstd",
-             str(bench), f"{scratch}/V{top}__ALL.a", f"{scratch}/libverilated.a", "-lpthread", "-o", str(library) + ".part"],
-            env,
-        )  # fmt: skip
-    os.replace(str(library) + ".part", library)
+        names = [*VERILATE, "--top-module", top, "--prefix", f"V{top}", "--Mdir", scratch, *(["--trace"] if trace else [])]
+        _call([str(program), *names, *map(str, sources)], _environment(program))
+        made = sorted(str(path) for path in Path(scratch).glob("*.cpp"))
+        unity = Path(scratch) / "unity.cc"
+        unity.write_text("".join(f'#include "{path}"\n' for path in [*made, str(bench)]))
+        options = [*COMPILE, optimise, *(["-DTRACE"] if trace else []), f"-DVM_TRACE={int(trace)}", f"-I{scratch}", f"-I{include}", f"-I{include}/vltstd"]
+        part = library.with_suffix(f".{os.getpid()}.part")
+        _call(["g++", *options, "-shared", str(unity), *map(str, runtime), "-lpthread", "-o", str(part)])
+    os.replace(part, library)
     return library
 
 
-def _call(command: list[str], env: dict[str, str]) -> None:
+def _call(command: list[str], env: dict[str, str] | None = None) -> None:
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     except OSError as error:

@@ -16,7 +16,8 @@ from modelkit.ternary.network import Network
 class Choice:
     """The folding of a layer: `pe` output channels and `simd` inputs a cycle; pools and depthwise layers have simd = pe.
 
-    `build` is "folded" or "unrolled"; `weights_block` and `buffer_block` put weights and rows in block RAM; `buffer_log2` words
+    `build`: "folded"; "wide": all taps of all inputs a cycle (simd = the inputs of a pixel); "unrolled": everything every cycle, adders made
+    for the weights (pe, simd = all). `weights_block` and `buffer_block` put weights and rows in block RAM; `buffer_log2` words
     of the row buffer (0: the least that works well).
     """
 
@@ -92,6 +93,11 @@ class LayerPlan:
         return isinstance(self.layer, Dense) and self.layer.bits is None
 
     @property
+    def parallel(self) -> bool:
+        """Whether all taps of a window are seen at once."""
+        return self.choice.build != "folded"
+
+    @property
     def fold(self) -> int:
         """Words of a pixel in the row buffer."""
         return self.image[2] // self.choice.simd
@@ -99,7 +105,7 @@ class LayerPlan:
     @property
     def sf(self) -> int:
         """Beats of one result."""
-        return self.kernel**2 * (1 if self.spread else self.fold)
+        return 1 if self.parallel else self.kernel**2 * (1 if self.spread else self.fold)
 
     @property
     def nf(self) -> int:
@@ -109,7 +115,8 @@ class LayerPlan:
     @property
     def needs_window(self) -> bool:
         """Whether the inputs are read in another order than they come, or more than once."""
-        return not (self.kernel == 1 and self.nf == 1 and self.stride == 1 and not any(self.pad))
+        held = self.nf == 1 or self.choice.build == "unrolled"
+        return not (self.kernel == 1 and held and self.stride == 1 and not any(self.pad))
 
     @property
     def span(self) -> int:
@@ -134,9 +141,30 @@ class LayerPlan:
         return self.sf * self.nf
 
     @property
+    def terms(self) -> int:
+        """Products of one output channel in a cycle."""
+        return 1 if self.spread and not self.parallel else self.choice.simd * (self.kernel**2 if self.parallel else 1)
+
+    @property
     def weight_word(self) -> int:
         """Bits of a word of weights."""
-        return 0 if isinstance(self.layer, (MaxPool, AvgPool)) else 2 * self.choice.pe * (1 if self.spread else self.choice.simd)
+        stored = not isinstance(self.layer, (MaxPool, AvgPool)) and self.choice.build != "unrolled"
+        return 2 * self.choice.pe * self.terms if stored else 0
+
+    @property
+    def scanned(self) -> int:
+        """Pixels that `windows_all` scans in a frame, padding included."""
+        (height, width, _), (rows, columns, _) = self.image, self.out_image
+        tall = max(self.pad[0] + height, (rows - 1) * self.stride + self.kernel)
+        return tall * max(self.pad[2] + width, (columns - 1) * self.stride + self.kernel)
+
+    @property
+    def interval(self) -> int:
+        """Cycles of a frame where nothing holds the layer up."""
+        pixels = self.out_image[0] * self.out_image[1]
+        if self.parallel and self.needs_window:
+            return max(self.scanned, pixels * self.cycles)
+        return max(pixels * self.cycles, self.image[0] * self.image[1] * self.fold)
 
     def table(self, input_max: int) -> Table | None:
         """The layer's numbers; None for a max pool."""
@@ -152,6 +180,14 @@ class LayerPlan:
             wrong.append(f"pe {choice.pe} does not divide {cout} output channels")
         if choice.simd < 1 or cin % choice.simd:
             wrong.append(f"simd {choice.simd} does not divide {cin} inputs")
+        if choice.build not in ("folded", "wide", "unrolled"):
+            wrong.append(f"build {choice.build!r} is unknown; expected folded, wide or unrolled")
+        if self.parallel and isinstance(self.layer, (MaxPool, AvgPool)):
+            wrong.append(f"{choice.build} is for layers with weights")
+        if choice.build == "wide" and self.spread:
+            wrong.append("wide is not for depthwise layers")
+        if self.parallel and (choice.simd != cin or (choice.build == "unrolled" and choice.pe != cout)):
+            wrong.append(f"{choice.build} needs simd {cin}" + (f" and pe {cout}" if choice.build == "unrolled" else ""))
         if self.spread and choice.pe != choice.simd:
             wrong.append(f"{self.kind} needs simd = pe, found {choice.simd} and {choice.pe}")
         if wrong:

@@ -72,6 +72,14 @@ def table(layer: Weighted, input_max: int) -> Table:
     return Table(weights, low + half, shift, widths)
 
 
+def spread_out(weights: np.ndarray) -> np.ndarray:
+    """Weights int8 [taps * channels, channels] of the convolution that equals a depthwise one of weights [taps, channels]."""
+    taps, channels = weights.shape
+    wide = np.zeros((taps, channels, channels), np.int8)
+    wide[:, range(channels), range(channels)] = weights
+    return wide.reshape(taps * channels, channels)
+
+
 def average_table(layer: AvgPool, input_max: int) -> Table:
     """The numbers of an average pool: weights +1, one channel for all."""
     start = np.array([1 << (layer.shift - 1)], np.int64)

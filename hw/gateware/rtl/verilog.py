@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from gateware.rtl.kernel import graph_of
+from gateware.rtl.kernel import verilog as kernel_verilog
 from gateware.rtl.plan import CorePlan, LayerPlan
-from gateware.rtl.tables import bias_words, weight_words
+from gateware.rtl.tables import bias_words, spread_out, weight_words
 from modelkit.ternary.layers import AvgPool, MaxPool
 
 BLOCKS = Path(__file__).parent / "blocks"
@@ -37,15 +39,22 @@ def _window(plan: LayerPlan) -> dict[str, object]:
     return {
         "WIDTH": plan.choice.simd * plan.bits, "FOLD": plan.fold, "H": height, "W": width, "KH": plan.kernel, "KW": plan.kernel,
         "STRIDE": plan.stride, "PT": plan.pad[0], "PL": plan.pad[2], "OH": rows, "OW": columns,
-        "REPEAT": 1 if plan.spread else plan.nf, "SLICED": plan.spread, "AW": plan.buffer_log2, "BLOCK": plan.choice.buffer_block,
+        "REPEAT": 1 if plan.spread else plan.nf, "SLICED": plan.spread, "PADDED": any(plan.pad), "AW": plan.buffer_log2,
+        "BLOCK": plan.choice.buffer_block,
     }  # fmt: skip
+
+
+def _windows_all(plan: LayerPlan) -> dict[str, object]:
+    kept = ("WIDTH", "H", "W", "KH", "KW", "STRIDE", "PT", "PL", "OH", "OW", "REPEAT")
+    values = {**_window(plan), "REPEAT": 1 if plan.choice.build == "unrolled" else plan.nf}
+    return {key: values[key] for key in kept}
 
 
 def _mac(plan: LayerPlan) -> dict[str, object]:
     assert plan.widths is not None
     unit = isinstance(plan.layer, AvgPool)
     parameters: dict[str, object] = {
-        "BITS": plan.bits, "SIMD": plan.choice.simd, "PE": plan.choice.pe, "SF": plan.sf, "NF": 1 if unit else plan.nf,
+        "BITS": plan.bits, "SIMD": plan.choice.pe if plan.spread else plan.terms, "PE": plan.choice.pe, "SF": plan.sf, "NF": 1 if unit else plan.nf,
         "SPREAD": plan.spread, "UNIT": unit, "ACC": plan.widths.acc, "OUT": plan.out_bits, "SIGNED": plan.signed,
         "SMIN": plan.widths.shift_min, "SB": plan.widths.select, "SPAN": plan.widths.shift_span, "BLOCK": plan.choice.weights_block,
         "BIASES": f"{plan.name}_biases.mem",
@@ -53,8 +62,31 @@ def _mac(plan: LayerPlan) -> dict[str, object]:
     return parameters if unit else {**parameters, "WEIGHTS": f"{plan.name}_weights.mem"}
 
 
-def layer_module(plan: LayerPlan) -> str:
-    """The module of one layer: beats of `simd` elements in, of `pe` elements out."""
+def _unrolled(plan: LayerPlan, source: str, input_max: int) -> tuple[str, str]:
+    """(body of the layer's module after its windows, the module of its adders)."""
+    numbers = plan.table(input_max)
+    assert numbers is not None
+    weights = spread_out(numbers.weights) if plan.spread else numbers.weights
+    graph = graph_of(weights, numbers.start + input_max * (weights < 0).sum(0), input_max)
+    inputs = plan.kernel**2 * plan.choice.simd
+    kernel, stages = kernel_verilog(graph, f"{plan.name}_kernel", inputs, plan.bits)
+    width = max(graph.nodes[index].bits for index in graph.outputs)
+    text = f"    reg [{stages}:0] flow; // a window in each stage of the adders, in the outputs\n"
+    text += f"    assign m_valid = flow[{stages}];\n    wire en = !m_valid || m_ready;\n    assign {source}_ready = en;\n"
+    shifted = f"{{flow, {source}_valid}}" if stages else f"{source}_valid"
+    text += f"    always @(posedge clk) if (rst) flow <= 0; else if (en) flow <= {shifted};\n"
+    text += f"    wire [{plan.choice.pe * width - 1}:0] sums;\n"
+    text += _instance(f"{plan.name}_kernel", "adders", {}, {"clk": "clk", "en": "en", "x": f"{source}_data", "sums": "sums"})
+    for channel, shift in enumerate(numbers.shift.tolist()):
+        parameters = {"ACC": width, "OUT": plan.out_bits, "SIGNED": plan.signed, "SMIN": shift, "SB": 1, "SPAN": 0}
+        ports = {"clk": "clk", "en": "en", "acc": f"sums[{channel * width} +: {width}]", "select": "1'b0",
+                 "y": f"m_data[{channel * plan.out_bits} +: {plan.out_bits}]"}  # fmt: skip
+        text += _instance("requantise", f"activation{channel}", parameters, ports)
+    return text, kernel
+
+
+def layer_module(plan: LayerPlan, input_max: int) -> str:
+    """The module of one layer: beats of `simd` elements in, of `pe` elements out; inputs are 0 to `input_max`."""
     choice = plan.choice
     shapes = f"{'x'.join(map(str, plan.shape))} -> {'x'.join(map(str, plan.out_shape))}"
     text = f"// {plan.kind}, {shapes}, {plan.build_text}: {plan.cycles} cycles an output pixel. Generated.\n"
@@ -63,9 +95,14 @@ def layer_module(plan: LayerPlan) -> str:
     text += f"    output [{choice.pe * plan.out_bits - 1}:0] m_data, output m_valid, input m_ready\n);\n"
     source = "s"
     if plan.needs_window:
-        text += _wires("taps", choice.simd * plan.bits)
-        text += _instance("window", "windows", _window(plan), _stream("s", "taps"))
+        taps = choice.simd * (plan.kernel**2 if plan.parallel else 1)
+        text += _wires("taps", taps * plan.bits)
+        module, parameters = ("windows_all", _windows_all(plan)) if plan.parallel else ("window", _window(plan))
+        text += _instance(module, "windows", parameters, _stream("s", "taps"))
         source = "taps"
+    if choice.build == "unrolled":
+        body, kernel = _unrolled(plan, source, input_max)
+        return text + body + "endmodule\n\n" + kernel
     if isinstance(plan.layer, MaxPool):
         text += _instance("maxpool", "pool", {"BITS": plan.bits, "PE": choice.pe, "SF": plan.sf}, _stream(source, "m"))
     else:
@@ -113,6 +150,8 @@ def memories(plan: CorePlan) -> dict[str, str]:
             continue
         assert layer.widths is not None
         pe, start, shift = layer.choice.pe, numbers.start, numbers.shift
+        if layer.choice.build == "unrolled":
+            continue
         if isinstance(layer.layer, AvgPool):
             start, shift = start.repeat(pe), shift.repeat(pe)
         else:
@@ -124,5 +163,5 @@ def memories(plan: CorePlan) -> dict[str, str]:
 def sources(plan: CorePlan) -> dict[str, str]:
     """All Verilog files of the core: name -> text."""
     files = {path.name: path.read_text() for path in sorted(BLOCKS.glob("*.v"))}
-    files.update({f"{layer.name}.v": layer_module(layer) for layer in plan.layers})
+    files.update({f"{layer.name}.v": layer_module(layer, plan.network.maxima[layer.index]) for layer in plan.layers})
     return {**files, "core.v": core_module(plan)}

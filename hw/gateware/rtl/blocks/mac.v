@@ -24,9 +24,9 @@ module mac #(
     localparam DEPTH = SF * NF;
     localparam AW = DEPTH > 1 ? $clog2(DEPTH) : 1, SFW = $clog2(SF + 1), NFW = NF > 1 ? $clog2(NF) : 1;
 
-    reg [2:0] done;                                     // a result in the accumulator, in t and in y of `requantise`
+    reg [1:0] done;                                     // a result in the accumulator, in y of `requantise`
     reg [LATENCY-1:0] flow;                             // a beat in each stage before the accumulator
-    assign m_valid = done[2];
+    assign m_valid = done[1];
     wire en = !m_valid || m_ready;
     assign s_ready = en;
 
@@ -59,7 +59,7 @@ module mac #(
             flow <= 0; done <= 0; beat <= 0; group <= 0;
         end else if (en) begin
             flow <= {flow, s_valid};
-            done <= {done[1:0], arrived && last};
+            done <= {done[0], arrived && last};
             if (arrived) beat <= last ? 0 : beat + 1'b1;
             group <= group_next;
         end
@@ -78,7 +78,7 @@ module mac #(
             reg [SB-1:0] select;
             wire [SB+ACC-1:0] own = bias[p*(SB+ACC) +: SB+ACC];
             always @(posedge clk) if (en && arrived) begin
-                acc <= (first ? own[ACC-1:0] : acc) + sum;
+                acc <= sum + (first ? own[ACC-1:0] : acc);
                 select <= own[ACC +: SB];
             end
             requantise #(.ACC(ACC), .OUT(OUT), .SIGNED(SIGNED), .SMIN(SMIN), .SB(SB), .SPAN(SPAN)) activation (

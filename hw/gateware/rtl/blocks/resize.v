@@ -9,8 +9,6 @@ module resize #(
     output [OUT*BITS-1:0] m_data, output m_valid, input m_ready
 );
     localparam RATIO = IN > OUT ? IN / OUT : OUT / IN;
-    localparam CW = $clog2(RATIO + 1);
-    localparam [CW-1:0] ALL = RATIO;
     localparam NARROW = IN > OUT ? OUT : IN;
     localparam WIDE = IN > OUT ? IN : OUT;
     generate
@@ -19,6 +17,8 @@ module resize #(
             assign m_valid = s_valid;
             assign s_ready = m_ready;
         end else if (IN < OUT) begin : gather
+            localparam CW = $clog2(RATIO + 1);
+            localparam [CW-1:0] ALL = RATIO;
             reg [WIDE*BITS-1:0] held;
             reg [CW-1:0] count; // beats held
             assign m_data = held;
@@ -31,17 +31,22 @@ module resize #(
                 else if (s_valid && s_ready) count <= count + 1'b1;
             end
         end else begin : scatter
+            localparam IW = $clog2(RATIO);
             reg [WIDE*BITS-1:0] held;
-            reg [CW-1:0] count; // beats still to give
-            assign m_data = held[NARROW*BITS-1:0];
-            assign m_valid = count != 0;
-            assign s_ready = count == 0 || (count == 1 && m_ready);
+            reg [IW-1:0] index; // beat to give
+            reg full;
+            wire last = index == RATIO - 1;
+            assign m_data = held[index*NARROW*BITS +: NARROW*BITS];
+            assign m_valid = full;
+            assign s_ready = !full || (last && m_ready);
             always @(posedge clk) begin
                 if (s_valid && s_ready) held <= s_data;
-                else if (m_ready) held <= {{NARROW*BITS{1'b0}}, held[WIDE*BITS-1:NARROW*BITS]};
-                if (rst) count <= 0;
-                else if (s_valid && s_ready) count <= ALL;
-                else if (m_valid && m_ready) count <= count - 1'b1;
+                if (rst) begin
+                    full <= 0; index <= 0;
+                end else begin
+                    if (s_ready) full <= s_valid;
+                    if (m_valid && m_ready) index <= last ? 0 : index + 1'b1;
+                end
             end
         end
     endgenerate

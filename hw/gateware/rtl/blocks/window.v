@@ -3,12 +3,12 @@
 // In: the image in raster order, FOLD words of WIDTH bits a pixel. Out: for each output pixel in raster order
 //   SLICED = 0: REPEAT times all taps (ky, kx), FOLD words each             (every output channel group sees the whole window)
 //   SLICED = 1: for each of the FOLD words all taps (ky, kx), that word     (channels stay apart; REPEAT is not used)
-// Taps outside the H x W image are 0. A tap is given as soon as its pixel is there; a pixel is dropped when no later window has it.
+// Taps outside the H x W image are 0; PADDED = 0 says that there is none. A tap is given as soon as its pixel is there; a pixel is dropped when no later window has it.
 // The buffer has 2^AW words: at least the span of a window, ((KH-1)*W + KW)*FOLD, and of a step, (STRIDE*W + STRIDE)*FOLD.
 module window #(
     parameter WIDTH = 8, parameter FOLD = 1, parameter H = 4, parameter W = 4, parameter KH = 3, parameter KW = 3,
     parameter STRIDE = 1, parameter PT = 0, parameter PL = 0, parameter OH = 2, parameter OW = 2,
-    parameter REPEAT = 1, parameter SLICED = 0, parameter AW = 4, parameter BLOCK = 0
+    parameter REPEAT = 1, parameter SLICED = 0, parameter PADDED = 1, parameter AW = 4, parameter BLOCK = 0
 ) (
     input clk, input rst,
     input [WIDTH-1:0] s_data, input s_valid, output s_ready,
@@ -38,7 +38,7 @@ module window #(
     wire window_last = pass_last && (SLICED ? fold_last : rep_last);
     wire x_last = x0 == XLAST, y_last = y0 == YLAST;
 
-    wire present = x >= 0 && x < XEND && y >= 0 && y < YEND;
+    wire present = !PADDED || (x >= 0 && x < XEND && y >= 0 && y < YEND);
     wire [IW-1:0] ahead = rd - wr;            // negative: the word of the tap has been written
     reg valid;
     wire en = !valid || m_ready;
@@ -102,6 +102,6 @@ module window #(
     ram #(.WIDTH(WIDTH), .AW(AW), .BLOCK(BLOCK)) buffer (
         .clk(clk), .we(s_valid && s_ready), .waddr(wr[AW-1:0]), .wdata(s_data), .re(en), .raddr(rd[AW-1:0]), .rdata(word));
     always @(posedge clk) if (en) absent <= !present;
-    assign m_data = absent ? {WIDTH{1'b0}} : word;
+    assign m_data = PADDED && absent ? {WIDTH{1'b0}} : word;
     assign m_valid = valid;
 endmodule
