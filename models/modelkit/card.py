@@ -123,9 +123,10 @@ def _variants(out):
     rows = [(v["name"], " ".join(map(str, v["bits"])), f"{v['weights']:,}", f"{v['macs'] / 1e6:.1f}", v["a_cycle"], f"{v['interval']:,}",
              f"{v['latency']:,}", f"{100 * v['score'][1]:.2f} %") for v in out.notes["variants"]]  # fmt: skip
     epochs = " + ".join(map(str, out.notes["variants"][0]["epochs"]))
+    pictures = min(out.settings.variant_pictures, len(out.splits.mandatory))
     return (
-        f"## Widths and bits\n\nOne seed each, a short schedule of {epochs} epochs for all, so that only differences between the "
-        f"rows count; accuracy on V, N = {len(out.splits.choose):,}. Cycles by modelkit.folding.\n\n"
+        f"## Widths and bits\n\nOne seed each, a short schedule of {epochs} epochs on {pictures:,} pictures for all, so that only "
+        f"differences between the rows count; accuracy on V, N = {len(out.splits.choose):,}. Cycles by modelkit.folding.\n\n"
         + table(("network", "bits", "weights", "million MAC", "MAC a cycle", "interval", "latency", "V"), rows)
     )
 

@@ -311,14 +311,15 @@ def test_the_recipe_makes_a_bundle_without_pictures_whose_steps_may_be_shared_ou
 
     settings = ensemble.EnsembleSettings(
         mandatory=SMALL, rival=RIVAL, folds=((2, 9), (2, 9), (4, 4)), choose=60, calibrate=120, shipped_frames=80, random_frames=20,
-        timing_runs=(20, 20, 20), variants=(("small, 2 bits", replace(SMALL, bits=(2, 4)), ((2, 9), (2, 9), (4, 4))),),
+        variant_pictures=200, timing_runs=(20, 20, 20),
+        variants=(("small, 2 bits", replace(SMALL, bits=(2, 4)), ((2, 9), (2, 9), (4, 4))),),
     )  # fmt: skip
     pictures = corners(shareable=False)
     lines = []
     for only in (["rival-0"], ["mandatory-0", "variants"], None):
         out = ensemble.make_bundle(pictures, settings, tmp_path / "b", name="corners", seeds=1, progress=lines.append, only=only)
         assert (tmp_path / "b").exists() == (only is None)
-    assert sum(line in ("rival-0: begins", "mandatory-0: begins", "variant-small, 2 bits: begins") for line in lines) == 3
+    assert sum(line in ("rival-0: begins", "mandatory-0: begins", "variant-small-2-bits: begins") for line in lines) == 3
     bundle = load(str(tmp_path / "b"))
     assert "frames.npz" not in bundle.contents and len(bundle.arrays("outcomes.npz")["correct"]) == 80
     shown = {f.tobytes() for f in bundle.arrays("golden.npz")["frames"]}

@@ -47,7 +47,7 @@ QUARTER = (8, 16, 24, 32, 48), ((1, 27), (1, 24), (1, 18), (2, 18), (2, 9), (10,
 def variant(name, shape, bits):
     """A row of `EnsembleSettings.variants`: other widths and bits under a short schedule."""
     widths, folds = shape
-    return name, replace(MANDATORY, layers=layers(*widths), bits=(*[bits] * 4, 6), epochs=(2, 3, 1)), folds
+    return name, replace(MANDATORY, layers=layers(*widths), bits=(*[bits] * 4, 6), epochs=(3, 4, 1)), folds
 
 
 VARIANTS = (

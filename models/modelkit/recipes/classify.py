@@ -15,12 +15,16 @@ from modelkit import calibrate, data, fold, stages, train
 from modelkit.bundle_writer import write_bundle
 from modelkit.recipes.work import Work, fingerprint, shown
 
+CHECKED = 64
+"""Frames on which LiteRT is held to the integer reference before its logits are used."""
+
 
 @dataclass(frozen=True)
 class RecipeSettings:
     """Everything that decides the outcome besides the data and the seed; `teacher` None: no distillation.
 
     twin: train the mandatory network on B too, for the stages to learn from A as well; False: they learn from B alone.
+    verified_frames, random_frames: test pictures and noise on which the engines are compared with the reference.
     """
 
     mandatory: train.TernarySettings
@@ -31,6 +35,7 @@ class RecipeSettings:
     mandatory_share: float = 0.43
     shipped_frames: int = 2000
     random_frames: int = 10000
+    verified_frames: int = 10000
     timing_runs: tuple = (2000, 2000, 400)
     twin: bool = True
 
@@ -174,10 +179,18 @@ def train_ternary(shape, settings, views, labels, soft, check, seed, say, keep=N
 
 
 def mandatory_logits(network, frames):
-    """Float32 [n, classes] of uint8 frames by the fast NumPy kernel."""
-    from modelkit.ternary.kernel import Kernel
+    """Float32 [n, classes] of uint8 frames by LiteRT, held to the integer reference on the first of them.
 
-    return Kernel(network).batch(frames).astype(np.float32) * np.float32(2.0**-network.logit_shift)
+    Raises stages.StageError where LiteRT is not exact there.
+    """
+    from modelkit.ternary.engines import ENGINES
+    from modelkit.ternary.reference import forward
+
+    logits = ENGINES["litert"].make(network)(frames)
+    wrong = int(np.sum(logits[:CHECKED] != forward(network, frames[:CHECKED])))
+    if wrong:
+        raise stages.StageError(f"LiteRT differs from the integer reference in {wrong} logits of {len(frames[:CHECKED])} frames")
+    return logits.astype(np.float32) * np.float32(2.0**-network.logit_shift)
 
 
 def _offsets(out, work, parts):

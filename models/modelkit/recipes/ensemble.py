@@ -26,8 +26,8 @@ class EnsembleSettings:
     """Everything that decides the outcome besides the data and the seed.
 
     folds: (PE, SIMD) of each layer with weights of the mandatory network, for the cycles of the emulated accelerator. variants:
-    (name, TernarySettings, folds) of other widths and bits, trained with a short schedule and compared on V only; `reference` is the
-    mandatory network under the same short schedule.
+    (name, TernarySettings, folds) of other widths and bits, trained with a short schedule on the first `variant_pictures` of A and
+    compared on V only.
     """
 
     mandatory: train.TernarySettings
@@ -37,8 +37,10 @@ class EnsembleSettings:
     choose: int = 2500
     calibrate: int = 5000
     variants: tuple = ()
+    variant_pictures: int = 14000
     shipped_frames: int = 2000
-    random_frames: int = 10000
+    random_frames: int = 1000
+    verified_frames: int = 1000
     timing_runs: tuple = (2000, 1000, 1000)
 
 
@@ -84,9 +86,9 @@ class Run:
 
     def variant(self, name, settings, folds):
         """A row of the table of widths and bits: dict with accuracy on V, weights and cycles."""
-        network, score = classify.ternary_step(
-            self.out, self.work, self.parts, f"variant-{name}", "mandatory", self.seed, None, [None, self.seed], settings
-        )
+        some = {**self.parts, "some": tuple(a[: self.settings.variant_pictures] for a in self.parts["mandatory"])}
+        key, step = [None, self.seed, len(some["some"][0])], f"variant-{name}".replace(", ", "-").replace(" ", "-")
+        network, score = classify.ternary_step(self.out, self.work, some, step, "some", self.seed, None, key, settings)
         interval, latency = pipeline_cycles(network, folds)
         return {
             "name": name, "bits": settings.bits, "epochs": settings.epochs, "score": score, "weights": network.n_weights,
