@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import ConnectionLost, HashMismatch, RemoteError, UsageError
+from ..errors import ConnectionLost, HashMismatch, RecordError, RemoteError, UsageError
 from .deploy import look, needs_root
 from .ssh import AGAIN, Link, Session, Target
 
 FETCH_S = 120.0
 TRIES = 2
+STOPPED = (129, 130, 143)
 
 
 def run(target: Target, arguments: list[str], say: Callable[[str], None], record: Path | None = None, like: Path | None = None,
@@ -49,9 +50,14 @@ def run(target: Target, arguments: list[str], say: Callable[[str], None], record
         except ConnectionLost as error:
             back = f"; its record is kept: edgert remote fetch {target.flags()} {name} -O {record}" if record else ""
             raise ConnectionLost(error.message, f"the run there is ended in order{back}") from None
-        if record and code in (0, 4, 129, 130, 143):
-            _bring(link, facts["base"], name, record, root)
-            say(f"record: {record}")
+        if record and code in (0, 4, *STOPPED):
+            try:
+                _bring(link, facts["base"], name, record, root)
+                say(f"record: {record}")
+            except RecordError:
+                if code not in STOPPED:
+                    raise
+                say("it was stopped before it began: there is no record")
     return code
 
 

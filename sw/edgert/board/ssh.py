@@ -21,7 +21,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import ConnectionLost, HashMismatch, HostKeyRefused, HostUnreachable, LoginRefused, NoSpace, PythonUnfit, RemoteError
+from ..errors import (
+    ConnectionLost,
+    EdgertError,
+    HashMismatch,
+    HostKeyRefused,
+    HostUnreachable,
+    LoginRefused,
+    NoSpace,
+    PythonUnfit,
+    RecordError,
+    RemoteError,
+)
 from . import receiver
 
 CONNECT_S = 20
@@ -242,7 +253,7 @@ def fault(target: Target, said: str, open_already: bool) -> RemoteError:
     return ConnectionLost(f"the connection to {target.host} ended ({last})", AGAIN)
 
 
-def complaint(target: Target, message: dict[str, Any]) -> RemoteError:
+def complaint(target: Target, message: dict[str, Any]) -> EdgertError:
     """What our program there refused, as an error with the next command."""
     kind, where = message["error"], f"{target.host}:{target.folder}"
     if kind == "space":
@@ -263,10 +274,10 @@ def complaint(target: Target, message: dict[str, Any]) -> RemoteError:
         return RemoteError(f"nothing is deployed in {where}", f"edgert deploy fashion {target.flags()}")
     if kind == "no record":
         there = ", ".join(message["runs"])
-        return RemoteError(f"there is no such record in {where}/runs; {f'there are {there}' if there else 'there is none at all'}",
+        return RecordError(f"there is no such record in {where}/runs; {f'there are {there}' if there else 'there is none at all'}",
                            f"edgert remote run {target.flags()} --duration 10s --record runs/there.db")
     if kind == "record":
-        return RemoteError(f"the record {message['record']} in {where}/runs cannot be read ({message['reason']})", "run again")
+        return RecordError(f"the record {message['record']} in {where}/runs cannot be read ({message['reason']})", "run again")
     if kind == "idle":
         return ConnectionLost(f"{target.host} received nothing for {message['seconds']:g} s", AGAIN)
     reason = message.get("reason", kind)
