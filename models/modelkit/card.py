@@ -54,7 +54,8 @@ def _head(out):
     if not d.shareable:
         pictures = (
             f"Licence of the pictures: {d.licence}. None of them is in this bundle: there is no `frames.npz`, the pictures of `golden.npz` "
-            f"are made ones, and `outcomes.npz` holds confidence and correctness of the first {n} test pictures."
+            f"are made ones, and `outcomes.npz` holds confidence and correctness of the first {n} test pictures. Who has the pictures adds "
+            f"them to a copy: `python -m modelkit.recipes.{out.name} COPY --pictures BUNDLE --folder FOLDER`."
         )
     learn = "the mandatory network learns from these only"
     split = f"B {len(s.stages):,}, "

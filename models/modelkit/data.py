@@ -138,14 +138,9 @@ def cifar10(folder=None):
     class, or archives of them (`train*.tar.xz`, `test*.tar.xz`). JPEG is lossy: figures on these pictures compare only with figures on
     the same ones. Pictures may not be handed on (`shareable` False). Raises DataError when the files are absent.
     """
-    folder = folder or os.environ.get("EDGERT_CIFAR10")
-    if not folder:
-        raise DataError(
-            "CIFAR-10 as JPEG not named: put train_50000.tar.xz and test_10000.tar.xz (SPLIT/CLASS/NNNN.jpg) in a folder\n"
-            "and name it with --folder or in EDGERT_CIFAR10."
-        )
-    frames, labels = _jpegs(Path(folder), "train")
-    test_frames, test_labels = _jpegs(Path(folder), "test")
+    folder = cifar10_folder(folder)
+    frames, labels = jpeg_pictures(folder, "train")
+    test_frames, test_labels = cifar10_test(folder)
     return Dataset(
         name="cifar10",
         classes=CIFAR10_CLASSES,
@@ -159,7 +154,25 @@ def cifar10(folder=None):
     )
 
 
-def _jpegs(folder, part):
+def cifar10_folder(folder=None):
+    """`folder`, else that of EDGERT_CIFAR10; DataError where neither is given."""
+    folder = folder or os.environ.get("EDGERT_CIFAR10")
+    if not folder:
+        raise DataError(
+            "CIFAR-10 as JPEG not named: put train_50000.tar.xz and test_10000.tar.xz (SPLIT/CLASS/NNNN.jpg) in a folder\n"
+            "and name it with --folder or in EDGERT_CIFAR10."
+        )
+    return Path(folder)
+
+
+def cifar10_test(folder):
+    """The test pictures and labels in a seeded order, so that the first of them are of all classes."""
+    frames, labels = jpeg_pictures(folder, "test")
+    order = np.random.default_rng(0).permutation(len(labels))
+    return frames[order], labels[order]
+
+
+def jpeg_pictures(folder, part):
     """(uint8 [n, 32, 32, 3], labels uint8 [n]) of `part` (train, test), in the order class, file name."""
     files = {}
     for path in sorted((folder / part).glob("*/*.jpg")):

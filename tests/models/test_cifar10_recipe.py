@@ -59,7 +59,9 @@ def test_a_folder_and_an_archive_give_the_same_pictures_in_the_order_of_class_an
             write(tmp_path / name, part, files)
     a, b = (data.cifar10(tmp_path / name) for name in ("folder", "archive"))
     assert a.frames.shape == (20, 32, 32, 3) and a.frames.dtype == a.labels.dtype == np.uint8
-    assert np.array_equal(a.frames, b.frames) and np.array_equal(a.test_frames, b.frames)
+    assert np.array_equal(a.frames, b.frames) and np.array_equal(a.test_frames, b.test_frames)
+    assert {f.tobytes() for f in a.test_frames} == {f.tobytes() for f in a.frames}
+    assert sorted(a.test_labels) == a.labels.tolist() and len(set(a.test_labels[:10])) > 4
     assert a.labels.tolist() == b.labels.tolist() == np.repeat(np.arange(10), 2).tolist()
     assert np.array_equal(a.frames[3], tf.io.decode_jpeg(files["automobile", "0001.jpg"], dct_method="INTEGER_ACCURATE").numpy())
     assert not a.shareable
@@ -92,7 +94,7 @@ def test_every_decoder_that_is_installed_gives_the_same_bytes():
 def test_the_whole_data_set_has_as_many_of_each_class():
     if not SHARED.exists():
         pytest.skip("needs ../shared/data: CIFAR-10 as JPEG")
-    frames, labels = data._jpegs(SHARED, "test")
+    frames, labels = data.jpeg_pictures(SHARED, "test")
     assert frames.shape == (10000, 32, 32, 3) and np.bincount(labels).tolist() == [1000] * 10
 
 
@@ -331,6 +333,10 @@ def test_the_recipe_makes_a_bundle_without_pictures_whose_steps_may_be_shared_ou
     for stage in out.notes["stages"]:
         assert stage["shipped"] == (stage["after"][0] < stage["before"][0])
     assert len(bundle.stage_files) == sum(s["shipped"] for s in out.notes["stages"])
+    write_folder(tmp_path / "pictures", "test", jpegs(each=9))
+    copy = load(str(cifar10.with_pictures(tmp_path / "b", tmp_path / "c", tmp_path / "pictures")))
+    assert copy.arrays("frames.npz")["frames"].shape == (80, 32, 32, 3) and copy.model_id == bundle.model_id
+    assert len(set(copy.arrays("frames.npz")["labels"])) == 10
     card = (tmp_path / "b" / "card.md").read_text()
     assert "there is no `frames.npz`" in card and "## Against a float residual network" in card and "small, 2 bits" in card
     assert json.loads((tmp_path / "b" / "calibration.json").read_text())["n"]["fit"] == 60

@@ -4,7 +4,11 @@ The network is made for a streaming pipeline on a small FPGA: wide where the pic
 to at most 12,288 cycles a frame (`FOLDS`), so that the answer is there within 30,000 cycles of the first pixel.
 """
 
+import hashlib
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -116,6 +120,23 @@ def train(out_dir, *, seed=0, seeds=3, quick=False, progress=None, folder=None, 
     )
 
 
+def with_pictures(bundle, out_dir, folder=None):
+    """A copy of the bundle `bundle` in `out_dir` with `frames.npz`, for runs with labels on the machine that has the pictures.
+
+    The pictures are the first of the test set, as many as `outcomes.npz` has. They may not be handed on, nor may the copy.
+    Raises modelkit.data.DataError when the data set is absent, FileExistsError when `out_dir` exists.
+    """
+    frames, labels = data.cifar10_test(data.cifar10_folder(folder))
+    out = Path(shutil.copytree(bundle, out_dir))
+    with np.load(out / "outcomes.npz", allow_pickle=False) as outcomes:
+        n = len(outcomes["correct"])
+    np.savez_compressed(out / "frames.npz", frames=frames[:n], labels=labels[:n], source=np.array("dataset:cifar10"))
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["frames.npz"] = hashlib.sha256((out / "frames.npz").read_bytes()).hexdigest()
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return out
+
+
 if __name__ == "__main__":
     import argparse
     import time
@@ -127,5 +148,10 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--folder")
     parser.add_argument("--only", nargs="+", help="steps: mandatory-SEED, rival-SEED, variants")
-    arguments = parser.parse_args()
-    train(**vars(arguments), progress=lambda line: print(time.strftime("%H:%M:%S"), line, flush=True))
+    parser.add_argument("--pictures", metavar="BUNDLE", help="copy this bundle to OUT_DIR and add frames.npz, for this machine only")
+    arguments = vars(parser.parse_args())
+    made = arguments.pop("pictures")
+    if made:
+        with_pictures(made, arguments["out_dir"], arguments["folder"])
+    else:
+        train(**arguments, progress=lambda line: print(time.strftime("%H:%M:%S"), line, flush=True))
