@@ -25,9 +25,11 @@ import numpy as np
 
 HERE = Path(__file__).parent
 BASE = 0x1000_0000
-VERILATE = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--top-module", "edgert_shell", "--prefix", "Vedgert_shell")
-QUIET = ("-Wno-fatal", "-Wno-WIDTH", "-Wno-UNUSED", "-Wno-DECLFILENAME", "-Wno-PINMISSING", "-Wno-TIMESCALEMOD", "-Wno-SPECIFYIGN", "-Wno-LATCH")
-COMPILE = ("-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-DVL_IGNORE_UNKNOWN_ARCH", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0")
+VERILATE = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--top-module", "edgert_shell",
+             "--prefix", "Vedgert_shell")
+QUIET = ("-Wno-fatal", "-Wno-WIDTH", "-Wno-UNUSED", "-Wno-DECLFILENAME", "-Wno-PINMISSING", "-Wno-TIMESCALEMOD",
+         "-Wno-SPECIFYIGN", "-Wno-LATCH")
+COMPILE = ("-std=c++17", "-fPIC", "-w", "-DVL_IGNORE_UNKNOWN_ARCH", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0")
 
 
 class ModelError(Exception):
@@ -52,7 +54,8 @@ def verilator() -> tuple[str, dict[str, str]]:
 def root() -> Path:
     """Where Verilator's C++ headers lie. Raises ModelError."""
     command, environment = verilator()
-    said = subprocess.run([command, "--getenv", "VERILATOR_ROOT"], env=environment, capture_output=True, text=True, check=False).stdout.strip()
+    asked = subprocess.run([command, "--getenv", "VERILATOR_ROOT"], env=environment, capture_output=True, text=True, check=False)
+    said = asked.stdout.strip()
     for place in (Path(said or "."), Path(said or ".") / "share" / "verilator", Path(command).parent.parent):
         if (place / "include" / "verilated.cpp").exists():
             return place
@@ -73,7 +76,7 @@ def sources_of(directory: Path) -> list[Path]:
 
 
 def build(sources: list[Path], flags: tuple[str, ...] = (), optimise: str = "-O2") -> Path:
-    """Compile the Verilog `sources` (top `edgert_shell`) with the memory model; the library, from the cache where it is there. Raises ModelError."""
+    """Compile the Verilog `sources` (top `edgert_shell`) with the memory model; the library, perhaps from the cache. Raises ModelError."""
     command, environment = verilator()
     digest = hashlib.sha256(repr((VERILATE, QUIET, COMPILE, flags, optimise, command)).encode())
     for path in [HERE / "shell_model.cpp", *sources]:
@@ -84,24 +87,49 @@ def build(sources: list[Path], flags: tuple[str, ...] = (), optimise: str = "-O2
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="edgert-shell-") as scratch:
         work = Path(scratch)
-        made = subprocess.run([command, *VERILATE, *QUIET, *flags, "--Mdir", str(work), *map(str, sources)], env=environment,
+        made = subprocess.run([command, *VERILATE, *QUIET, *flags, "--Mdir", scratch, *map(str, sources)], env=environment,
                               capture_output=True, text=True, check=False)
         if made.returncode:
             raise ModelError(f"Verilator refuses the sources: {_first(made.stderr)}")
         include = root() / "include"
-        runtime = [include / name for name in ("verilated.cpp", "verilated_threads.cpp")]
-        compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-        if not compiler:
-            raise ModelError("there is no C++ compiler (g++, clang++, or CXX in the environment)")
-        common = [compiler, *COMPILE, optimise, f"-I{include}", f"-I{include / 'vltstd'}", f"-I{work}"]
-        made = subprocess.run([*common, *map(str, sorted(work.glob("*.cpp"))), str(HERE / "shell_model.cpp"), *map(str, runtime),
-                               "-lpthread", "-latomic", "-o", str(work / "shell.so")], capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise ModelError(f"the model does not compile: {_first(made.stderr)}")
+        common = [_compiler(), *COMPILE, f"-I{include}", f"-I{include / 'vltstd'}", f"-I{work}"]
+        sources = [*sorted(work.glob("*.cpp")), HERE / "shell_model.cpp", *_runtime(include)]
+        _run([*common, optimise, "-shared", *map(str, sources), "-lpthread", "-latomic", "-o", str(work / "shell.so")])
         fresh = library.with_suffix(f".{os.getpid()}")
         shutil.copy(work / "shell.so", fresh)
         fresh.replace(library)
     return library
+
+
+def _compiler() -> str:
+    """The C++ compiler. Raises ModelError."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if not compiler:
+        raise ModelError("there is no C++ compiler (g++, clang++, or CXX in the environment)")
+    return compiler
+
+
+def _run(command: list[str]) -> None:
+    """Run the compiler. Raises ModelError with its first error."""
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise ModelError(f"the model does not compile: {_first(made.stderr)}")
+
+
+def _runtime(include: Path) -> list[Path]:
+    """Verilator's own C++ as object files, compiled once a version."""
+    sources = [include / name for name in ("verilated.cpp", "verilated_threads.cpp")]
+    digest = hashlib.sha256(repr((COMPILE, str(include), [path.read_bytes() for path in sources])).encode()).hexdigest()[:32]
+    objects = []
+    for source in sources:
+        place = cache() / f"{digest}-{source.stem}.o"
+        if not place.exists():
+            fresh = place.with_suffix(f".{os.getpid()}")
+            headers = [f"-I{include}", f"-I{include / 'vltstd'}"]
+            _run([_compiler(), *COMPILE, "-O2", *headers, "-c", str(source), "-o", str(fresh)])
+            fresh.replace(place)
+        objects.append(place)
+    return objects
 
 
 def _first(text: str) -> str:
@@ -115,7 +143,8 @@ def _library(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     pointer, word, wide, number = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int
     for name, result, arguments in (
-        ("new", pointer, [ctypes.c_char_p, wide, wide]), ("free", None, [pointer]), ("memory", pointer, [pointer]), ("reset", None, [pointer]),
+        ("new", pointer, [ctypes.c_char_p, wide, wide]), ("free", None, [pointer]), ("memory", pointer, [pointer]),
+        ("reset", None, [pointer]),
         ("write", number, [pointer, word, word]), ("read", number, [pointer, word, ctypes.POINTER(word)]), ("irq", number, [pointer]),
         ("cycles", wide, [pointer]), ("beats", wide, [pointer, number]), ("violation", ctypes.c_char_p, [pointer]),
         ("slow", None, [pointer, word, word, wide]), ("refuse", None, [pointer, wide, wide, number, number]),

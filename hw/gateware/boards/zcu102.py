@@ -1,6 +1,6 @@
-"""ZCU102: Zynq UltraScale+ XCZU9EG. Clock and reset from PL_CLK0, registers on M_AXI_HPM0_FPD (32 bits), memory through S_AXI_HP0_FPD (64 bits).
+"""ZCU102: Zynq UltraScale+ XCZU9EG. Clock and reset from PL_CLK0, registers on M_AXI_HPM0_FPD (32 bits), memory on S_AXI_HP0_FPD (64 bits).
 
-The widths of both ports are processor registers; PYNQ sets them from the parameters in the `.hwh`. No open tool places and routes this chip.
+The widths of both ports are processor registers; PYNQ sets them from the `.hwh`. No open tool places and routes this chip.
 """
 
 from gateware.boards import Board
@@ -43,14 +43,17 @@ module edgert_top;
         .MAXIGP0RID(rid), .MAXIGP0RDATA({96'd0, rdata}), .MAXIGP0RRESP(rresp), .MAXIGP0RLAST(rlast), .MAXIGP0RVALID(rvalid),
         .MAXIGP0RREADY(rready),
         .SAXIGP2RCLK(clk), .SAXIGP2WCLK(clk),
-        .SAXIGP2ARID(6'd0), .SAXIGP2ARADDR({17'd0, hp_araddr}), .SAXIGP2ARLEN({4'd0, hp_arlen}), .SAXIGP2ARSIZE(3'd3), .SAXIGP2ARBURST(2'd1),
+        .SAXIGP2ARID(6'd0), .SAXIGP2ARADDR({17'd0, hp_araddr}), .SAXIGP2ARLEN({4'd0, hp_arlen}),
+        .SAXIGP2ARSIZE(3'd3), .SAXIGP2ARBURST(2'd1),
         .SAXIGP2ARLOCK(1'b0), .SAXIGP2ARCACHE(4'd3), .SAXIGP2ARPROT(3'd2), .SAXIGP2ARQOS(4'd0),
         .SAXIGP2ARVALID(hp_arvalid), .SAXIGP2ARREADY(hp_arready),
         .SAXIGP2RDATA(hp_rdata), .SAXIGP2RRESP(hp_rresp), .SAXIGP2RVALID(hp_rvalid), .SAXIGP2RREADY(hp_rready),
-        .SAXIGP2AWID(6'd0), .SAXIGP2AWADDR({17'd0, hp_awaddr}), .SAXIGP2AWLEN({4'd0, hp_awlen}), .SAXIGP2AWSIZE(3'd3), .SAXIGP2AWBURST(2'd1),
+        .SAXIGP2AWID(6'd0), .SAXIGP2AWADDR({17'd0, hp_awaddr}), .SAXIGP2AWLEN({4'd0, hp_awlen}),
+        .SAXIGP2AWSIZE(3'd3), .SAXIGP2AWBURST(2'd1),
         .SAXIGP2AWLOCK(1'b0), .SAXIGP2AWCACHE(4'd3), .SAXIGP2AWPROT(3'd2), .SAXIGP2AWQOS(4'd0),
         .SAXIGP2AWVALID(hp_awvalid), .SAXIGP2AWREADY(hp_awready),
-        .SAXIGP2WDATA({64'd0, hp_wdata}), .SAXIGP2WSTRB(16'h00FF), .SAXIGP2WLAST(hp_wlast), .SAXIGP2WVALID(hp_wvalid), .SAXIGP2WREADY(hp_wready),
+        .SAXIGP2WDATA({64'd0, hp_wdata}), .SAXIGP2WSTRB(16'h00FF), .SAXIGP2WLAST(hp_wlast),
+        .SAXIGP2WVALID(hp_wvalid), .SAXIGP2WREADY(hp_wready),
         .SAXIGP2BRESP(hp_bresp), .SAXIGP2BVALID(hp_bvalid), .SAXIGP2BREADY(hp_bready)
     );
 
@@ -78,7 +81,8 @@ BOARD = Board(
     pll_hz=1_500_000_000, divisor_limit=63,
     clock_hz=100_000_000, register_base=0xA000_0000, len_bits=8, id_bits=16, top=TOP, clock_pin="ps8/PLCLK[0]",
     processor={"MODTYPE": "zynq_ultra_ps_e", "VLNV": "xilinx.com:ip:zynq_ultra_ps_e:3.5", "INSTANCE": "zynq_ultra_ps_e_0",
-               "registers": "M_AXI_HPM0_FPD", "memory": "S_AXI_HP0_FPD", "clock": "pl_clk0", "reset": "pl_resetn0", "interrupt": "pl_ps_irq0"},
+               "registers": "M_AXI_HPM0_FPD", "memory": "S_AXI_HP0_FPD", "clock": "pl_clk0", "reset": "pl_resetn0",
+               "interrupt": "pl_ps_irq0"},
     parameters={"C_MAXIGP0_DATA_WIDTH": "32", "C_SAXIGP2_DATA_WIDTH": "64"},
     clock_names=("PSU__CRL_APB__PL{0}_REF_CTRL__DIVISOR0", "PSU__CRL_APB__PL{0}_REF_CTRL__DIVISOR1", "PSU__FPGA_PL{0}_ENABLE"),
 )

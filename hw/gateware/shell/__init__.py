@@ -1,7 +1,7 @@
 """The shell around a core: registers, memory port, slots; and what a board's tools need beside it.
 
-`write_shell` writes `shell.v` (modules `edgert_top`: with the processor; `edgert_shell`: plain AXI ports; and their parts), `edgert.xdc` and
-`edgert.hwh` into a generated directory that holds, or will hold, `module core`.
+`write_shell` writes `shell.v` (modules `edgert_top`: with the processor, `edgert_shell`: plain AXI ports, and their parts), `edgert.xdc`
+and `edgert.hwh` into a generated directory that holds, or will hold, `module core`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def shell_verilog(target: Board, model_id: str, frame_bytes: int, answer_bytes: 
     return "\n".join([*parts.values(), target.top_verilog()])
 
 
-def write_shell(directory: Path, board_name: str, model_id: str, frame_bytes: int, answer_bytes: int, clock_hz: int | None = None) -> dict[str, str]:
+def write_shell(directory: Path, board_name: str, model_id: str, frame_bytes: int, answer_bytes: int,
+                clock_hz: int | None = None) -> dict[str, str]:
     """Write the shell's files; their names with what each is. `clock_hz` none: the board's usual clock. Raises KeyError, ValueError."""
     target = board(board_name)
     clock = target.clock(clock_hz or target.clock_hz)

@@ -24,6 +24,11 @@ module edgert_fifo #(
     assign out_valid = count != 0;
     assign out_data = words[head];
 
+`ifdef FORMAL
+    wire [LOG-1:0] spy;                 // a place that the proof looks at
+    wire [WIDTH-1:0] spied = words[spy];
+`endif
+
     always @(posedge clk)
         if (push) words[tail] <= in_data;
 

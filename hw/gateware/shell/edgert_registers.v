@@ -73,6 +73,7 @@ module edgert_registers #(
     reg                write;
     reg [4:0]          place;           // word that is written
     reg [31:0]         value, mask;
+    reg [2:0]          settle;          // the response waits until what was written has its effect
 
     always @(posedge clk)
         if (rst) begin
@@ -80,19 +81,19 @@ module edgert_registers #(
             wready <= 1'b0;
             bvalid <= 1'b0;
             write <= 1'b0;
+            settle <= 3'd0;
         end else begin
+            settle <= {settle[1:0], wvalid && wready && to_left == 0};
             write <= wvalid && wready && to[11:7] == 0 && !resetting && !soft_reset;
             if (awvalid && awready) begin
                 awready <= 1'b0;
                 wready <= 1'b1;
             end else if (wvalid && wready) begin
-                if (to_left == 0) begin
-                    wready <= 1'b0;
-                    bvalid <= 1'b1;
-                end
+                if (to_left == 0) wready <= 1'b0;
             end else if (bvalid) begin
                 if (bready) bvalid <= 1'b0;
-            end else if (!wready) awready <= 1'b1;
+            end else if (settle[2]) bvalid <= 1'b1;
+            else if (!wready && settle == 0) awready <= 1'b1;
         end
 
     always @(posedge clk) begin
@@ -133,7 +134,7 @@ module edgert_registers #(
             window_high <= 0;
             timeout <= 0;
         end else begin
-            soft_reset <= write && place == 5'h10 && set[2];
+            soft_reset <= write && place == 5'h10 && set[2] && !soft_reset;
             start <= write && place == 5'h10 && !set[2] && !soft_reset ? set[1:0] : 2'b00;
             acknowledge <= write && place == 5'h13 ? set[3:2] : 2'b00;
             errors <= (errors & ~(write && place == 5'h12 ? set[6:0] : 7'd0)) | errors_now;
