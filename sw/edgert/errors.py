@@ -19,7 +19,11 @@
     `-- AcceleratorError   an engine of the ternary network failed
         |-- SelfTestFailed       it does not give the golden answers
         |-- AcceleratorTimeout   it did not answer within its bound
-        `-- AcceleratorMissing   it cannot run on this machine
+        |-- AcceleratorMissing   it cannot run on this machine
+        |   `-- FabricBusy           another process has the FPGA
+        |-- BitstreamRefused     a bitstream is altered, or of another part or model
+        |-- FabricFault          the FPGA reports an error, or says what it never can
+        `-- FabricLost           the FPGA is not programmed or not clocked any more
 """
 
 from __future__ import annotations
@@ -75,6 +79,26 @@ class AcceleratorTimeout(AcceleratorError):
 
 class AcceleratorMissing(AcceleratorError):
     """It cannot run on this machine."""
+
+
+class FabricBusy(AcceleratorMissing):
+    """Another process has the FPGA."""
+
+
+class BitstreamRefused(AcceleratorError):
+    """A bitstream is altered, or made for another part or model; it was not loaded."""
+
+
+class FabricFault(AcceleratorError):
+    """The FPGA reports an error, or says what it never can. `status` and `errors` are those registers as read."""
+
+    def __init__(self, message: str, next_step: str = "", status: int = 0, errors: int = 0):
+        super().__init__(message, next_step)
+        self.status, self.errors = status, errors
+
+
+class FabricLost(AcceleratorError):
+    """The FPGA is not programmed or not clocked any more: to touch its registers would stop this processor for ever."""
 
 
 class RemoteError(EdgertError):

@@ -1,6 +1,7 @@
 """What an engine of the ternary network offers, how it is found by name, and the test that it must pass before it is used.
 
-One implementation a file of this folder, its class named `ACCELERATOR` there; another package adds one with an entry point:
+One implementation a file of this folder, its class named `ACCELERATOR` there (`_*.py`: what they share); another package adds one with
+an entry point:
 
     [project.entry-points."edgert.accelerators"]
     mine = "my_package.my_module:MyAccelerator"
@@ -55,6 +56,12 @@ class Accelerator:
         AcceleratorTimeout where there was no answer by then, AcceleratorError where it failed.
         """
         raise NotImplementedError
+
+    def recover(self, bundle: Bundle) -> int:
+        """Bring it back after a failure, and test it; the number of golden frames compared. Raises what `open` and `self_test` raise."""
+        self.close()
+        self.open(bundle)
+        return self_test(self, bundle)
 
     def close(self) -> None:
         """Give everything back; it may be opened again."""
@@ -118,7 +125,7 @@ def _makers() -> dict[str, Callable[[], Accelerator]]:
     makers: dict[str, Callable[[], Accelerator]] = {}
     package = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        if module.name != "base":
+        if module.name != "base" and not module.name.startswith("_"):
             cls = importlib.import_module(f"{package}.{module.name}").ACCELERATOR
             makers[cls.name] = cls
     for entry in entry_points(group=GROUP):

@@ -18,27 +18,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import AcceleratorError, BundleError
+from ._promise import LIMIT_OF_OVERSHOOTS, TOLERANCE_NS, TRANSPORT_NS, Promise
 from .base import Accelerator, choose_cpu
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
 
-TRANSPORT_NS = 87_000
-TOLERANCE_NS = 100_000  # an answer so much later than promised still counts as in time
-SPIN_NS = 200_000  # the last part of a wait is spent looking at the clock: a sleep may end this much late
-LIMIT_OF_OVERSHOOTS = 0.001
 
-
-class EmulatedAccelerator(Accelerator):
-    """`inferences` and `overshoots` count since `reset_counts`; `promised_ns` is what the hardware would take."""
+class EmulatedAccelerator(Promise, Accelerator):
+    """`promised_ns` is what the hardware would take."""
 
     name = "emulated"
     emulated = True
 
     def __init__(self) -> None:
+        super().__init__()
         self.promised_ns = 0
-        self.inferences = 0
-        self.overshoots = 0
         self._engine: Accelerator | None = None
         self._source = ""
 
@@ -64,24 +59,8 @@ class EmulatedAccelerator(Accelerator):
         if self._engine is None:
             raise AcceleratorError("accelerator 'emulated' is not open")
         logits = self._engine.infer(frame, deadline_ns)
-        wait_ns = due_ns - SPIN_NS - time.monotonic_ns()
-        if wait_ns > 0:
-            time.sleep(wait_ns / 1e9)
-        while (now_ns := time.monotonic_ns()) < due_ns:
-            pass
-        self.inferences += 1
-        if now_ns - due_ns > TOLERANCE_NS:
-            self.overshoots += 1
+        self.keep(due_ns)
         return logits
-
-    def reset_counts(self) -> None:
-        """Count from here: self-tests and measurements before a run do not belong to it."""
-        self.inferences = self.overshoots = 0
-
-    @property
-    def overshoot_ratio(self) -> float:
-        """Share of answers that came later than promised; above `LIMIT_OF_OVERSHOOTS` a run is INVALID."""
-        return self.overshoots / self.inferences if self.inferences else 0.0
 
     def close(self) -> None:
         """Close the CPU engine; the counts stay."""
@@ -99,4 +78,5 @@ class EmulatedAccelerator(Accelerator):
         return f"emulated FPGA, {self._source}, computed by {engine}"
 
 
+__all__ = ["ACCELERATOR", "LIMIT_OF_OVERSHOOTS", "TOLERANCE_NS", "TRANSPORT_NS", "EmulatedAccelerator"]
 ACCELERATOR = EmulatedAccelerator
