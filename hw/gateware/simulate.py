@@ -98,7 +98,15 @@ def build(directory: Path, top: str = "core", bench: Path = BENCH, trace: bool =
         made = sorted(str(path) for path in Path(scratch).glob("*.cpp"))
         unity = Path(scratch) / "unity.cc"
         unity.write_text("".join(f'#include "{path}"\n' for path in [*made, str(bench)]))
-        options = [*COMPILE, optimise, *(["-DTRACE"] if trace else []), f"-DVM_TRACE={int(trace)}", f"-I{scratch}", f"-I{include}", f"-I{include}/vltstd"]
+        options = [
+            *COMPILE,
+            optimise,
+            *(["-DTRACE"] if trace else []),
+            f"-DVM_TRACE={int(trace)}",
+            f"-I{scratch}",
+            f"-I{include}",
+            f"-I{include}/vltstd",
+        ]
         part = library.with_suffix(f".{os.getpid()}.part")
         _call(["g++", *options, "-shared", str(unity), *map(str, runtime), "-lpthread", "-o", str(part)])
     os.replace(part, library)
@@ -206,7 +214,9 @@ def answers(bench: Bench, network: Network, frames: np.ndarray, limit: int = 1 <
     each = -(-network.classes // 4)
     traffic = bench.run(beats, lasts, each * len(frames), max_cycles=limit, **options)  # type: ignore[arg-type]
     if len(traffic.beats) != each * len(frames):
-        raise SimulationError(f"{len(traffic.beats)} answer beats of {len(frames)} frames, expected {each * len(frames)}, after {traffic.cycles} cycles")
+        raise SimulationError(
+            f"{len(traffic.beats)} answer beats of {len(frames)} frames, expected {each * len(frames)}, after {traffic.cycles} cycles"
+        )
     if traffic.violations:
         raise SimulationError(f"{traffic.violations} times a beat changed before it was taken")
     if not np.array_equal(traffic.lasts, np.arange(len(traffic.lasts)) % each == each - 1):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import attrs
 
 from gateware.rtl.tables import Table, Widths, average_table, table
-from modelkit.ternary.layers import AvgPool, Conv, Dense, Depthwise, Layer, MaxPool
+from modelkit.ternary.layers import AvgPool, Dense, Depthwise, Layer, MaxPool
 from modelkit.ternary.network import Network
 
 
@@ -16,8 +16,8 @@ from modelkit.ternary.network import Network
 class Choice:
     """The folding of a layer: `pe` output channels and `simd` inputs a cycle; pools and depthwise layers have simd = pe.
 
-    `build`: "folded"; "wide": all taps of all inputs a cycle (simd = the inputs of a pixel); "unrolled": everything every cycle, adders made
-    for the weights (pe, simd = all). `weights_block` and `buffer_block` put weights and rows in block RAM; `buffer_log2` words
+    `build`: "folded"; "wide": all taps of all inputs a cycle (simd = the inputs of a pixel); "unrolled": everything every cycle, adders
+    made for the weights (pe, simd = all). `weights_block` and `buffer_block` put weights and rows in block RAM; `buffer_log2` words
     of the row buffer (0: the least that works well).
     """
 
@@ -39,7 +39,9 @@ class LayerPlan:
     out_shape: tuple[int, ...]
     bits: int
     out_bits: int
+    input_max: int
     choice: Choice
+    numbers: Table | None
     widths: Widths | None
 
     @property
@@ -166,12 +168,6 @@ class LayerPlan:
             return max(self.scanned, pixels * self.cycles)
         return max(pixels * self.cycles, self.image[0] * self.image[1] * self.fold)
 
-    def table(self, input_max: int) -> Table | None:
-        """The layer's numbers; None for a max pool."""
-        if isinstance(self.layer, MaxPool):
-            return None
-        return average_table(self.layer, input_max) if isinstance(self.layer, AvgPool) else table(self.layer, input_max)
-
     def check(self) -> None:
         """Raise ValueError where the choice does not divide the layer."""
         choice, cin, cout = self.choice, self.image[2], self.out_image[2]
@@ -230,18 +226,28 @@ def lanes_of(channels: int) -> int:
     return next(lanes for lanes in (4, 2, 1) if channels % lanes == 0)
 
 
+def layer_plan(
+    index: int, layer: Layer, shape: tuple[int, ...], input_max: int, choice: Choice, widths: Widths | None = None, out_bits: int = 8
+) -> LayerPlan:
+    """The plan of one layer for inputs 0 to `input_max` of `shape`; `widths` none: what its weights need. ValueError on a misfit."""
+    image = shape if len(shape) == 3 else (1, 1, shape[0])
+    numbers: Table | None = None
+    if not isinstance(layer, MaxPool):
+        numbers = average_table(layer, input_max) if isinstance(layer, AvgPool) else table(layer, input_max)
+    widths = widths or (numbers.widths if numbers is not None else None)
+    out_shape = layer.output_shape(shape)
+    made = LayerPlan(index, layer, image, out_shape, input_max.bit_length(), out_bits, input_max, choice, numbers, widths)  # type: ignore[arg-type]
+    made.check()
+    return made
+
+
 def plan(network: Network, choices: Sequence[Choice], widths: Sequence[Widths | None] | None = None) -> CorePlan:
     """The plan of a core; `widths` replaces what the weights need (a build for several networks). ValueError where it does not fit."""
     layers = []
     for index, (layer, choice) in enumerate(zip(network.layers, choices, strict=True)):
-        shape = network.shapes[index]
-        image = shape if len(shape) == 3 else (1, 1, shape[0])
         out_bits = network.maxima[index + 1].bit_length() if index < len(network.layers) - 1 else 8
-        made = LayerPlan(index, layer, image, network.shapes[index + 1], network.maxima[index].bit_length(), out_bits, choice, None)
-        made.check()
-        numbers = made.table(network.maxima[index])
         given = widths[index] if widths is not None else None
-        layers.append(attrs.evolve(made, widths=given or (numbers.widths if numbers is not None else None)))
+        layers.append(layer_plan(index, layer, network.shapes[index], network.maxima[index], choice, given, out_bits))
     core = CorePlan(network, tuple(layers), lanes_of(network.input_shape[2]))
     for index, (out, into) in enumerate(core.elements):
         if out % into and into % out:

@@ -1,7 +1,7 @@
 """The numbers of a layer as its block wants them: weights without dead channels, biases that round, widths that always fit.
 
-Per output channel, with x in 0 .. X: acc = sum(w x) + bias lies in [low, high], reached by inputs of 0 and X. The block adds ~x = X - x for a
-weight of -1 and starts from `bias + half - X * (number of -1)` = low + half, half = 2^(shift-1) where shift > 0: with the half inside,
+Per output channel, with x in 0 .. X: acc = sum(w x) + bias lies in [low, high], reached by inputs of 0 and X. The block adds ~x = X - x for
+a weight of -1 and starts from `bias + half - X * (number of -1)` = low + half, half = 2^(shift-1) where shift > 0: with the half inside,
 rounding is a cut (the exact half excepted). A channel whose answer is the same at low and at high is constant: its weights become 0.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateware.rtl.kernel import graph_of
+from gateware.rtl.kernel import Graph, graph_of
 from gateware.rtl.kernel import verilog as kernel_verilog
 from gateware.rtl.plan import CorePlan, LayerPlan
 from gateware.rtl.tables import bias_words, spread_out, weight_words
@@ -54,7 +54,8 @@ def _mac(plan: LayerPlan) -> dict[str, object]:
     assert plan.widths is not None
     unit = isinstance(plan.layer, AvgPool)
     parameters: dict[str, object] = {
-        "BITS": plan.bits, "SIMD": plan.choice.pe if plan.spread else plan.terms, "PE": plan.choice.pe, "SF": plan.sf, "NF": 1 if unit else plan.nf,
+        "BITS": plan.bits, "SIMD": plan.choice.pe if plan.spread else plan.terms, "PE": plan.choice.pe, "SF": plan.sf,
+        "NF": 1 if unit else plan.nf,
         "SPREAD": plan.spread, "UNIT": unit, "ACC": plan.widths.acc, "OUT": plan.out_bits, "SIGNED": plan.signed,
         "SMIN": plan.widths.shift_min, "SB": plan.widths.select, "SPAN": plan.widths.shift_span, "BLOCK": plan.choice.weights_block,
         "BIASES": f"{plan.name}_biases.mem",
@@ -62,12 +63,18 @@ def _mac(plan: LayerPlan) -> dict[str, object]:
     return parameters if unit else {**parameters, "WEIGHTS": f"{plan.name}_weights.mem"}
 
 
-def _unrolled(plan: LayerPlan, source: str, input_max: int) -> tuple[str, str]:
-    """(body of the layer's module after its windows, the module of its adders)."""
-    numbers = plan.table(input_max)
+def adder_graph(plan: LayerPlan) -> Graph:
+    """The adders of an unrolled layer: its weights as they are, its start values without what the folded block takes off."""
+    numbers = plan.numbers
     assert numbers is not None
     weights = spread_out(numbers.weights) if plan.spread else numbers.weights
-    graph = graph_of(weights, numbers.start + input_max * (weights < 0).sum(0), input_max)
+    return graph_of(weights, numbers.start + plan.input_max * (weights < 0).sum(0), plan.input_max)
+
+
+def _unrolled(plan: LayerPlan, source: str) -> tuple[str, str]:
+    """(body of the layer's module after its windows, the module of its adders)."""
+    graph = adder_graph(plan)
+    assert plan.numbers is not None
     inputs = plan.kernel**2 * plan.choice.simd
     kernel, stages = kernel_verilog(graph, f"{plan.name}_kernel", inputs, plan.bits)
     width = max(graph.nodes[index].bits for index in graph.outputs)
@@ -77,7 +84,7 @@ def _unrolled(plan: LayerPlan, source: str, input_max: int) -> tuple[str, str]:
     text += f"    always @(posedge clk) if (rst) flow <= 0; else if (en) flow <= {shifted};\n"
     text += f"    wire [{plan.choice.pe * width - 1}:0] sums;\n"
     text += _instance(f"{plan.name}_kernel", "adders", {}, {"clk": "clk", "en": "en", "x": f"{source}_data", "sums": "sums"})
-    for channel, shift in enumerate(numbers.shift.tolist()):
+    for channel, shift in enumerate(plan.numbers.shift.tolist()):
         parameters = {"ACC": width, "OUT": plan.out_bits, "SIGNED": plan.signed, "SMIN": shift, "SB": 1, "SPAN": 0}
         ports = {"clk": "clk", "en": "en", "acc": f"sums[{channel * width} +: {width}]", "select": "1'b0",
                  "y": f"m_data[{channel * plan.out_bits} +: {plan.out_bits}]"}  # fmt: skip
@@ -85,8 +92,8 @@ def _unrolled(plan: LayerPlan, source: str, input_max: int) -> tuple[str, str]:
     return text, kernel
 
 
-def layer_module(plan: LayerPlan, input_max: int) -> str:
-    """The module of one layer: beats of `simd` elements in, of `pe` elements out; inputs are 0 to `input_max`."""
+def layer_module(plan: LayerPlan) -> str:
+    """The module of one layer: beats of `simd` elements in, of `pe` elements out."""
     choice = plan.choice
     shapes = f"{'x'.join(map(str, plan.shape))} -> {'x'.join(map(str, plan.out_shape))}"
     text = f"// {plan.kind}, {shapes}, {plan.build_text}: {plan.cycles} cycles an output pixel. Generated.\n"
@@ -101,7 +108,7 @@ def layer_module(plan: LayerPlan, input_max: int) -> str:
         text += _instance(module, "windows", parameters, _stream("s", "taps"))
         source = "taps"
     if choice.build == "unrolled":
-        body, kernel = _unrolled(plan, source, input_max)
+        body, kernel = _unrolled(plan, source)
         return text + body + "endmodule\n\n" + kernel
     if isinstance(plan.layer, MaxPool):
         text += _instance("maxpool", "pool", {"BITS": plan.bits, "PE": choice.pe, "SF": plan.sf}, _stream(source, "m"))
@@ -141,27 +148,28 @@ def core_module(plan: CorePlan) -> str:
     return text + "endmodule\n"
 
 
+def layer_memories(layer: LayerPlan) -> dict[str, str]:
+    """The memory files of one layer: name -> text."""
+    numbers = layer.numbers
+    if numbers is None or layer.choice.build == "unrolled":
+        return {}
+    assert layer.widths is not None
+    pe, start, shift = layer.choice.pe, numbers.start, numbers.shift
+    if isinstance(layer.layer, AvgPool):
+        return {f"{layer.name}_biases.mem": bias_words(start.repeat(pe), shift.repeat(pe), pe, layer.widths)}
+    return {
+        f"{layer.name}_weights.mem": weight_words(numbers.weights, layer.terms, pe, layer.spread),
+        f"{layer.name}_biases.mem": bias_words(start, shift, pe, layer.widths),
+    }
+
+
 def memories(plan: CorePlan) -> dict[str, str]:
     """The memory files of the core: name -> text."""
-    files = {}
-    for layer in plan.layers:
-        numbers = layer.table(plan.network.maxima[layer.index])
-        if numbers is None:
-            continue
-        assert layer.widths is not None
-        pe, start, shift = layer.choice.pe, numbers.start, numbers.shift
-        if layer.choice.build == "unrolled":
-            continue
-        if isinstance(layer.layer, AvgPool):
-            start, shift = start.repeat(pe), shift.repeat(pe)
-        else:
-            files[f"{layer.name}_weights.mem"] = weight_words(numbers.weights, layer.choice.simd, pe, layer.spread)
-        files[f"{layer.name}_biases.mem"] = bias_words(start, shift, pe, layer.widths)
-    return files
+    return {name: text for layer in plan.layers for name, text in layer_memories(layer).items()}
 
 
 def sources(plan: CorePlan) -> dict[str, str]:
     """All Verilog files of the core: name -> text."""
     files = {path.name: path.read_text() for path in sorted(BLOCKS.glob("*.v"))}
-    files.update({f"{layer.name}.v": layer_module(layer, plan.network.maxima[layer.index]) for layer in plan.layers})
+    files.update({f"{layer.name}.v": layer_module(layer) for layer in plan.layers})
     return {**files, "core.v": core_module(plan)}
