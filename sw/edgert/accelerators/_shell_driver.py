@@ -215,7 +215,7 @@ class ShellDriver:
         target.invalidate()
         answer = np.array(target, dtype=np.uint8)  # never the live buffer
         if answer[self.classes:].any():
-            raise self._fault(f"the FPGA's answer is not of {self.classes} bytes: behind it lie {answer[self.classes:].tolist()}, not zeros",
+            raise self._fault(f"the FPGA's answer is not of {self.classes} bytes: behind it {answer[self.classes:].tolist()}, not zeros",
                               status, errors)
         return answer[:self.classes].view(np.int8)
 

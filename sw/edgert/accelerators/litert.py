@@ -36,7 +36,7 @@ def runtime() -> tuple[Any, str]:
             if (error.name or "").partition(".")[0] != module:
                 faults.append(f"{distribution}: {error}")
             continue
-        except (ImportError, AttributeError) as error:  # made for another NumPy, a library missing
+        except (ImportError, AttributeError, OSError) as error:  # made for another NumPy, a library missing
             faults.append(f"{distribution}: {error}".splitlines()[0])
             continue
         try:
