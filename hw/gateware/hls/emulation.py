@@ -30,7 +30,7 @@ FAULTS = {1: "beats were left over or a frame was called short or long", 2: "it 
           4: "bytes after the last logit are not 0", 5: "it gave too many beats"}
 
 
-class EmulationError(Exception):
+class EmulationError(RuntimeError):
     """The emulation cannot be compiled, loaded or trusted; one line."""
 
 
@@ -121,7 +121,7 @@ class Equality:
 
 def compare(emulation: Emulation, network: Network, frames: np.ndarray) -> Equality:
     """The emulation against the integer reference, logit by logit, on frames uint8 [n, h, w, c]."""
-    wrong, distinct = 0, set()
+    wrong, distinct = 0, set[bytes]()
     for begin in range(0, len(frames), 100):
         part = frames[begin:begin + 100]
         expected, found = reference.forward(network, part), emulation(part)

@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from gateware.boards import Board
 from modelkit.ternary.layers import AvgPool, Conv, Dense, Depthwise, Layer, MaxPool
 from modelkit.ternary.network import Network
 
@@ -27,7 +28,6 @@ PARALLEL_LIMIT = 512
 """Products of a layer in one cycle that `auto` aims at, at most, where it shares adders."""
 STRATEGIES = ("auto", "latency", "resource", "distributed_arithmetic")
 BACKENDS = {"vitis": "Vitis", "vivadoaccelerator": "VivadoAccelerator"}
-_DEPTHWISE_SHARED = "hls4ml shares no adders in it exactly for every factor"
 
 
 class Unsupported(ValueError):
@@ -90,7 +90,8 @@ def plans(network: Network, backend: str = "vitis", choice: Choice | None = None
         if isinstance(layer, AvgPool):
             fan_in, channels = layer.size**2, network.shapes[index][2]
         else:
-            fan_in, channels = layer.weights.size // layer.channels, layer.channels
+            built = with_rows(layer) if isinstance(layer, Depthwise) else layer
+            fan_in, channels = built.weights.size // layer.channels, layer.channels
         found.append(_plan(f"layer{index}", index, layer, fan_in, channels, backend, asked))
     unknown = {*asked.strategies, *asked.reuses} - {plan.name for plan in found}
     if unknown:
@@ -101,33 +102,28 @@ def plans(network: Network, backend: str = "vitis", choice: Choice | None = None
 def _plan(name: str, index: int, layer: Layer, fan_in: int, channels: int, backend: str, asked: Choice) -> Plan:
     kind = type(layer).__name__
     depthwise = isinstance(layer, Depthwise | AvgPool)
-    own = name in asked.strategies
     strategy, reuse = asked.strategies.get(name, asked.strategy), asked.reuses.get(name, asked.reuse)
     where = f"{name} ({kind})"
     if strategy not in STRATEGIES:
         raise Unsupported(f"{where}: unknown strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
-    if strategy == "distributed_arithmetic" and backend != "vitis":
-        raise Unsupported(f"{where}: hls4ml has distributed_arithmetic for the backend vitis, not for {backend}")
-    if depthwise:
-        if own and strategy not in ("auto", "latency"):
-            raise Unsupported(f"{where}: a depthwise layer is built with strategy latency; {_reason(strategy)}")
-        if asked.reuses.get(name, 1) != 1:
-            raise Unsupported(f"{where}: a depthwise layer is built with reuse 1; {_DEPTHWISE_SHARED}")
-        return Plan(index, kind, "latency", 1, fan_in, channels)
-    factors = valid_reuse(fan_in, channels)
-    if strategy == "auto":
-        if reuse > 1:
-            strategy = "resource"
-        else:
-            strategy = "latency" if reuse == 1 or fan_in * channels <= UNROLL_LIMIT else "resource"
+    if reuse < 0:
+        raise Unsupported(f"{where}: reuse {reuse}; it is at least 1, or 0 for a choice")
     if strategy == "distributed_arithmetic":
-        if name in asked.reuses and reuse != 1:
+        if backend != "vitis":
+            raise Unsupported(f"{where}: hls4ml has distributed_arithmetic for the backend vitis, not for {backend}")
+        if depthwise and name in asked.strategies:
+            raise Unsupported(f"{where}: da4ml's kernels are for Conv and Dense; a depthwise layer takes latency or resource")
+        if asked.reuses.get(name, 1) > 1:
             raise Unsupported(f"{where}: distributed_arithmetic has no reuse, found {reuse}")
-        return Plan(index, kind, strategy, 1, fan_in, channels)
+        return Plan(index, kind, "latency" if depthwise else strategy, 1, fan_in, channels)
+    factors = valid_reuse(fan_in * channels if depthwise else fan_in, channels)
+    products = fan_in * channels
+    if strategy == "auto":
+        strategy = "latency" if reuse == 1 or (not reuse and products <= UNROLL_LIMIT) else "resource"
     if not reuse:
-        wanted = 1 if strategy == "latency" else fan_in * channels / PARALLEL_LIMIT
+        wanted = 1 if strategy == "latency" else products / PARALLEL_LIMIT
         reuse = next((r for r in factors if r >= wanted), factors[-1])
-    if strategy == "resource" and reuse not in factors:
+    elif strategy == "resource" and reuse not in factors:
         if name in asked.reuses:
             near = sorted(sorted(factors, key=lambda r: abs(r - reuse))[:4])
             raise Unsupported(f"{where}: reuse {reuse} does not divide {fan_in} inputs x {channels} channels as hls4ml needs; "
@@ -136,18 +132,15 @@ def _plan(name: str, index: int, layer: Layer, fan_in: int, channels: int, backe
     return Plan(index, kind, strategy, reuse, fan_in, channels)
 
 
-def _reason(strategy: str) -> str:
-    return "da4ml's kernels are for Conv and Dense" if strategy == "distributed_arithmetic" else _DEPTHWISE_SHARED
-
-
 def signed_bits(bound: int) -> int:
     """Bits of a signed integer that holds -bound to bound."""
     return bound.bit_length() + 1
 
 
 def unsigned_type(largest: int) -> str:
-    """HLS type of the integers 0 to `largest` = 2^b - 1."""
-    return f"ap_uint<{largest.bit_length()}>"
+    """HLS type of the integers 0 to `largest` = 2^b - 1: fixed point, since da4ml takes nothing else."""
+    bits = largest.bit_length()
+    return f"ap_ufixed<{bits},{bits}>"
 
 
 def activation_type(layer: Conv | Depthwise | Dense) -> str:
@@ -196,6 +189,8 @@ class _Builder:
 
     def append(self, keras: Any, index: int, layer: Layer) -> None:
         """Append one layer of the network."""
+        if isinstance(layer, Depthwise):
+            layer = with_rows(layer)
         name, largest, shape = f"layer{index}", self.network.maxima[index], self.network.shapes[index]
         same = {"result": unsigned_type(largest)}
         if isinstance(layer, MaxPool):
@@ -226,6 +221,15 @@ class _Block(Depthwise):
         """Nothing to check: made from a checked layer."""
 
 
+def with_rows(layer: Depthwise) -> Depthwise:
+    """The same depthwise layer; one of 1x1 with a stride as 3x3 with a single tap: hls4ml's 1x1 skips columns, but no rows."""
+    if layer.size > 1 or layer.stride == 1:
+        return layer
+    weights = np.zeros((3, 3, layer.channels), np.int8)
+    weights[0, 0] = layer.weights[0, 0]
+    return attrs.evolve(layer, weights=weights, pad=(0, 2, 0, 2))
+
+
 def as_depthwise(layer: AvgPool, channels: int, largest: int) -> Depthwise:
     """An average pool of inputs 0 to `largest` as the depthwise convolution of the same result."""
     size, zeros = layer.size, np.zeros(channels, np.int32)
@@ -245,7 +249,7 @@ def keras_model(network: Network, planned: list[Plan] | None = None) -> tuple[An
     return model, builder.config
 
 
-def convert(network: Network, planned: list[Plan], out_dir: str, backend: str, board: str, part: str, clock_ns: float, name: str) -> Any:
+def convert(network: Network, planned: list[Plan], out_dir: str, backend: str, board: Board, clock_ns: float, name: str) -> Any:
     """The hls4ml `ModelGraph` of the network, not yet written to `out_dir`; needs hls4ml and Keras."""
     import hls4ml
 
@@ -255,7 +259,7 @@ def convert(network: Network, planned: list[Plan], out_dir: str, backend: str, b
     for layer, entry in layers.items():
         options = config["LayerName"].setdefault(layer, {})
         options.update({**entry, "Precision": {**options.get("Precision", {}), **entry["Precision"]}})
-    extra = {"board": board, "interface": "axi_stream"} if backend == "vivadoaccelerator" else {}
+    extra = {"board": board.name, "interface": "axi_stream"} if backend == "vivadoaccelerator" else {}
     return hls4ml.converters.convert_from_keras_model(
-        model, hls_config=config, output_dir=out_dir, project_name=name, backend=target, io_type="io_stream", part=part,
+        model, hls_config=config, output_dir=out_dir, project_name=name, backend=target, io_type="io_stream", part=board.part,
         clock_period=clock_ns, **extra)

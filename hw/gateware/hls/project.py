@@ -17,17 +17,20 @@ from typing import Any
 import attrs
 import numpy as np
 
+from gateware.boards import board
 from gateware.hls import emulation, vendor, wrapper
 from gateware.hls.network import BACKENDS, Choice, Plan, Unsupported, convert, plans
+from gateware.shell import write_shell
 from modelkit.ternary import npz, reference
 from modelkit.ternary.network import Network
 
 FORMAT = 1
 NAME = "edgert_net"
 RECORD = "hls.json"
-PARTS = {"pynq-z2": "xc7z020clg400-1", "zcu102": "xczu9eg-ffvb1156-2-e"}
+BOARDS = ("pynq-z2", "zcu102")
 BENCH_FRAMES = 20
 """Frames of the C++ test bench: as many as a vendor's co-simulation gets through."""
+_LINEAR = ("conv", "dense", "depthwise", "average")
 _NOT_OURS = ("build_prj.tcl", "build_opt.tcl", "build_lib.sh", "build_lib_multigraph.sh", "vivado_synth.tcl", "ip_stitcher.tcl",
              f"{NAME}_bridge.cpp", "axi_stream_driver.py", "hls4ml_config.yml", "keras_model.keras")
 """What hls4ml writes for its own wrapper (a float to a beat) and driver."""
@@ -39,7 +42,8 @@ class Settings:
 
     board: str = "pynq-z2"
     backend: str = "vitis"
-    clock_hz: int = 100_000_000
+    clock_hz: int = 0
+    """At most; 0: the board's usual clock. The processor's dividers decide what it is."""
     choice: Choice = attrs.field(factory=Choice)
 
 
@@ -50,9 +54,11 @@ def write(network: Network, frames: np.ndarray, folder: Path, settings: Settings
     network or the options cannot be, ImportError without the extra `hw`, ValueError where hls4ml did not do what was planned.
     """
     planned = plans(network, settings.backend, settings.choice)
+    target = board(settings.board)
+    clock_hz = target.clock(settings.clock_hz or target.clock_hz).hz
     folder.mkdir(parents=True, exist_ok=True)
     with _into(folder / "hls4ml.log"):
-        graph = convert(network, planned, str(folder), settings.backend, settings.board, PARTS[settings.board], 1e9 / settings.clock_hz, NAME)
+        graph = convert(network, planned, str(folder), settings.backend, target, 1e9 / clock_hz, NAME)
         graph.write()
     _check_graph(graph, planned)
     for file in _NOT_OURS:
@@ -65,15 +71,16 @@ def write(network: Network, frames: np.ndarray, folder: Path, settings: Settings
         f"{NAME}_test.cpp": wrapper.bench(network, NAME),
         "emulation.cpp": wrapper.emulation(network, NAME),
         "core.v": wrapper.core(network, NAME, settings.backend),
-        **vendor.scripts(NAME, settings.board, PARTS[settings.board], settings.backend, settings.clock_hz),
+        **vendor.scripts(NAME, target, settings.backend, clock_hz),
     }.items():
         (folder / file).write_text(text)
+    write_shell(folder, target.name, network.model_id, int(np.prod(network.input_shape)), network.classes, clock_hz)
     _bench_data(network, frames[:BENCH_FRAMES], folder / "tb_data")
     npz.save(network, folder / "mandatory.npz")
     np.savez_compressed(folder / "frames.npz", frames=frames)
     record = {
-        "format": FORMAT, "model_id": network.model_id, "board": settings.board, "part": PARTS[settings.board], "backend": settings.backend,
-        "clock_hz": settings.clock_hz, "input": list(network.input_shape), "classes": network.classes,
+        "format": FORMAT, "model_id": network.model_id, "board": target.name, "part": target.part, "backend": settings.backend,
+        "clock_hz": clock_hz, "input": list(network.input_shape), "classes": network.classes,
         "frame_beats": wrapper.frame_beats(network), "answer_beats": wrapper.answer_beats(network), "hls4ml": version("hls4ml"),
         "layers": [{"name": p.name, "kind": p.kind, "strategy": p.strategy, "reuse": p.reuse, "fan_in": p.fan_in, "channels": p.channels}
                    for p in planned],
@@ -110,6 +117,11 @@ def load_record(folder: Path) -> dict[str, Any]:
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder / RECORD} cannot be read ({type(error).__name__}: {error})") from None
     return record
+
+
+def changed_sources(folder: Path, record: dict[str, Any]) -> list[str]:
+    """Files that are not as they were generated, or are gone."""
+    return [name for name, digest in record["sources"].items() if _digest(folder / name) != digest]
 
 
 def save_record(folder: Path, record: dict[str, Any]) -> None:
@@ -149,17 +161,18 @@ def _check_graph(graph: Any, planned: list[Plan]) -> None:
     """hls4ml keeps what was planned: strategy, reuse and the ternary product of each layer; ValueError where it does not."""
     found = {layer.name: layer for layer in graph.get_layers()}
     for plan in planned:
-        name = next((n for n in found if n.startswith(f"{plan.name}_") and n.split("_")[1] in ("conv", "dense", "depthwise", "average")), "")
+        where = f"{plan.name} ({plan.kind}): hls4ml"
+        name = next((n for n in found if n.startswith(f"{plan.name}_") and n.split("_")[1] in _LINEAR), "")
         if not name:
-            raise ValueError(f"{plan.name} ({plan.kind}): hls4ml has left it out; it has {', '.join(found)}")
+            raise ValueError(f"{where} has left it out; it has {', '.join(found)}")
         strategy, reuse = found[name].get_attr("strategy"), found[name].get_attr("reuse_factor")
         if (strategy, reuse) != (plan.strategy, plan.reuse):
-            raise ValueError(f"{plan.name} ({plan.kind}): hls4ml took {strategy} with reuse {reuse}, planned was {plan.strategy} with {plan.reuse}")
+            raise ValueError(f"{where} took {strategy} with reuse {reuse}, planned was {plan.strategy} with {plan.reuse}")
         last = found.get(f"{plan.name}_shift", found[name]).get_output_variable().type.precision
         if "RND_CONV" not in str(last) or "SAT" not in str(last):
-            raise ValueError(f"{plan.name} ({plan.kind}): hls4ml has left out its rounding and saturation, its outputs are {last}")
+            raise ValueError(f"{where} has left out its rounding and saturation, its outputs are {last}")
         if plan.strategy != "distributed_arithmetic" and "weight_ternary" not in found[name].get_attr("config_cpp"):
-            raise ValueError(f"{plan.name} ({plan.kind}): hls4ml would multiply its weights")
+            raise ValueError(f"{where} would multiply its weights")
 
 
 def _check_weights(folder: Path) -> None:
@@ -180,8 +193,12 @@ def _bench_data(network: Network, frames: np.ndarray, folder: Path) -> None:
 
 def _sources(folder: Path) -> dict[str, str]:
     """sha256 of every file that is synthesised or steers synthesis."""
-    files = [p for pattern in ("*.cpp", "*.v", "*.tcl", "firmware/**/*") for p in folder.glob(pattern) if p.is_file()]
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
+    files = [p for pattern in ("*.cpp", "*.v", "*.tcl", "*.xdc", "*.hwh", "firmware/**/*") for p in folder.glob(pattern) if p.is_file()]
+    return {p.relative_to(folder).as_posix(): _digest(p) for p in sorted(files)}
 
 
-__all__ = ["BACKENDS", "PARTS", "Settings", "Unsupported", "emulate", "load_record", "save_record", "write"]
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+__all__ = ["BACKENDS", "BOARDS", "NAME", "Settings", "Unsupported", "emulate", "load_record", "save_record", "write"]

@@ -37,31 +37,29 @@ set bit_width_hls_output 32
 """
 
 BITSTREAM = """\
-# IP to a bitstream. With shell.v (top module edgert_top, registers and DMA of docs/gateware.md) around core.v; without it in hls4ml's
-# block design with an AXI DMA, at the clock of the board's preset.
-if {![file exists shell.v]} {
-    source block_design.tcl
-    report_timing_summary -file timing.rpt
-    exit
-}
+# The synthesised C++ in core.v, in the shell (shell.v, top module edgert_top), to a bitstream. Run in this directory (README.txt).
 set verilog @NAME@_prj/solution1/syn/verilog
 create_project -in_memory -part @PART@
 foreach data [glob -nocomplain $verilog/*.dat] { file copy -force $data . }
-read_verilog [concat [glob shell*.v] core.v [glob $verilog/*.v]]
+read_verilog [concat shell.v core.v [glob $verilog/*.v]]
 foreach ip [glob -nocomplain $verilog/*.tcl] { source $ip }
 read_xdc edgert.xdc
 synth_design -top edgert_top -part @PART@
+create_clock -name clk -period @CLOCK_NS@ [get_pins @CLOCK_PIN@]
 opt_design
 place_design
 phys_opt_design
 route_design
 report_utilization -hierarchical -file util.rpt
 report_timing_summary -file timing.rpt
-if {[get_property SLACK [get_timing_paths -setup]] < 0 || [get_property SLACK [get_timing_paths -hold]] < 0} {
-    puts "ERROR: timing is not met at @CLOCK_MHZ@ MHz (timing.rpt); make the project again with a lower --clock-mhz"
-    exit 1
+foreach kind {setup hold} {
+    if {[get_property SLACK [get_timing_paths -$kind]] < 0} {
+        puts "ERROR: $kind is not met at @CLOCK_MHZ@ MHz (timing.rpt); make the project again with a lower --clock-mhz"
+        exit 1
+    }
 }
 write_bitstream -force @NAME@.bit
+# the description with the bitstream's name, as PYNQ wants it
 set in [open edgert.hwh]
 set out [open @NAME@.hwh w]
 puts -nonewline $out [read $in]
@@ -73,27 +71,30 @@ exit
 README = """\
 @NAME@: a ternary network as an hls4ml project (backend @BACKEND@) for @BOARD@ (@PART@), @CLOCK_MHZ@ MHz
 
-This directory was generated. Its C++ was compiled for a processor and gave the reference's logits (hls.json, "emulation"). It has not been
-synthesised: no vendor tool was at hand, and no figure of area or speed is known.
+This directory was generated. Its C++ was compiled for a processor and compared with the reference (hls.json, "emulation"). It was
+generated, never synthesised: no vendor tool was at hand, and no figure of area or speed is known.
 
 Everything, with the tools on PATH:
 
     edgert hw build .
 
-or by hand, in this directory, with Vitis HLS (Vivado HLS) and Vivado @VERSIONS@:
+or by hand, in this directory, with @VERSIONS@:
 
-@HLS@
-    @VIVADO@
+@COMMANDS@
 
-The first line compiles the test bench, runs it, synthesises, and exports the IP to @NAME@_prj/solution1/impl/ip; where it lists two
-commands, either does. The second makes the bitstream. block_design.tcl is hls4ml's own and needs the board's files in Vivado.
+The first step compiles the test bench and runs it, synthesises, and exports the IP to @NAME@_prj/solution1/impl/ip. The second makes
+@NAME@.bit and @NAME@.hwh, for edgert's driver: docs/gateware.md has the registers. Instead of the second, for PYNQ's own DMA driver,
+hls4ml's block design with the same IP, at the clock of the board's preset (Vivado needs the board's files):
+
+    vivado -mode batch -source block_design.tcl
 
 What lies here:
 
-    firmware/                 hls4ml's C++; @NAME@_axi.{h,cpp}: AXI4-Stream, four uint8 to a beat in, four int8 logits to a beat out
-    core.v                    module core around the synthesised @NAME@_axi, for the shell
-    @NAME@_test.cpp, tb_data/  test bench and its frames and logits
-    hls.tcl, bitstream.tcl    the two steps; block_design.tcl, project.tcl: used where there is no shell.v
+    firmware/                 hls4ml's C++; @NAME@_axi.h, .cpp: AXI4-Stream, four uint8 to a beat in, four int8 logits to a beat out
+    core.v                    module core around the synthesised @NAME@_axi
+    shell.v, edgert.xdc, edgert.hwh    registers, DMA, processor; what PYNQ reads beside the bitstream
+    @NAME@_test.cpp, tb_data/ test bench, its frames and logits
+    hls.tcl, bitstream.tcl    the two steps; block_design.tcl, project.tcl: hls4ml's block design
     emulation.cpp             the same C++ as a library:
                               @EMULATION@
     mandatory.npz             the network; frames.npz: what the emulation was compared on

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from gateware.boards import Board
 from gateware.hls import emulation
 from gateware.hls import scripts as text
 
@@ -22,8 +23,8 @@ HLS_TOOLS = {"vitis": (("vitis-run", ("--mode", "hls", "--tcl", "hls.tcl")), ("v
 """What runs `hls.tcl`, best first: vitis-run came with Vitis 2024.2, vitis_hls with 2020.2; Vivado HLS ended with 2020.1."""
 VIVADO = ("vivado", ("-mode", "batch", "-notrace", "-source", "bitstream.tcl"))
 RESULTS = "results"
-_UNCERTAINTY = {"vitis": "27%", "vivadoaccelerator": "12.5%"}  # hls4ml's own
-_BLOCKS = "block_design.tcl"
+UNCERTAINTY = {"vitis": "27%", "vivadoaccelerator": "12.5%"}  # hls4ml's own
+VERSIONS = {"vitis": "Vitis HLS and Vivado 2020.2 or later", "vivadoaccelerator": "Vivado HLS and Vivado 2019.1 to 2020.1"}
 
 
 class BuildError(Exception):
@@ -63,9 +64,9 @@ def build(folder: Path, backend: str, stem: str) -> dict[str, Any]:
     for number, step in enumerate(commands, 1):
         log = folder / f"build-{number}.log"
         with log.open("wb") as file:
-            code = subprocess.run([step.tool, *step.arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False).returncode
-        if code:
-            raise BuildError(f"`{step}` ended with {code}: {_reason(log)}")
+            done = subprocess.run([step.tool, *step.arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False)
+        if done.returncode:
+            raise BuildError(f"`{step}` ended with {done.returncode}: {_reason(log)}")
     return collect(folder, stem, began_ns)
 
 
@@ -103,21 +104,21 @@ def _reason(log: Path) -> str:
 # What is written into a project ---------------------------------------------------------------------------------------
 
 
-def scripts(name: str, board: str, part: str, backend: str, clock_hz: int) -> dict[str, str]:
-    """Files of the vendor's flow by name: `hls.tcl`, `bitstream.tcl`, `block_design.tcl`, `project.tcl`, `README.txt`."""
-    numbers = {"NAME": name, "BOARD": board, "PART": part, "CLOCK_NS": f"{1e9 / clock_hz:g}", "CLOCK_MHZ": f"{clock_hz / 1e6:g}",
-               "UNCERTAINTY": _UNCERTAINTY[backend], "FLOW": " -flow_target vivado" if backend == "vitis" else "",
+def scripts(name: str, board: Board, backend: str, clock_hz: int) -> dict[str, str]:
+    """Files of the vendor's flow by name: `hls.tcl`, `bitstream.tcl`, `block_design.tcl`, `project.tcl`, `README.txt`; needs hls4ml."""
+    tools = [Step(*choice) for choice in HLS_TOOLS[backend]]
+    commands = [*("# or: " * (i > 0) + str(tool) for i, tool in enumerate(tools)), str(Step(*VIVADO))]
+    numbers = {"NAME": name, "BOARD": board.name, "PART": board.part,
+               "CLOCK_NS": f"{1e9 / clock_hz:.6g}", "CLOCK_MHZ": f"{clock_hz / 1e6:.6g}",
+               "CLOCK_PIN": board.clock_pin.replace("[", "\\[").replace("]", "\\]"), "UNCERTAINTY": UNCERTAINTY[backend],
+               "FLOW": " -flow_target vivado" if backend == "vitis" else "",
                "EMULATION": " ".join(["g++", *emulation.FLAGS, "emulation.cpp", "-o", emulation.LIBRARY]),
-               "HLS": "\n".join("    " + str(Step(*choice)) for choice in HLS_TOOLS[backend]), "VIVADO": str(Step(*VIVADO)),
-               "VERSIONS": "2020.2 or later" if backend == "vitis" else "2019.1 to 2020.1", "BACKEND": backend}
-    texts = {"hls.tcl": text.HLS, "project.tcl": text.PROJECT, "README.txt": text.README, "bitstream.tcl": text.BITSTREAM}
-    out = {}
-    for file, content in texts.items():
-        for key, value in numbers.items():
-            content = content.replace(f"@{key}@", value)
-        out[file] = content
-    out[_BLOCKS] = _block_design(board)
-    return out
+               "COMMANDS": "\n".join(f"    {line}" for line in commands),
+               "VERSIONS": VERSIONS[backend], "BACKEND": backend}
+    out = {"hls.tcl": text.HLS, "project.tcl": text.PROJECT, "README.txt": text.README, "bitstream.tcl": text.BITSTREAM}
+    for key, value in numbers.items():
+        out = {file: content.replace(f"@{key}@", value) for file, content in out.items()}
+    return {**out, "block_design.tcl": _block_design(board.name)}
 
 
 def _block_design(board: str) -> str:

@@ -119,7 +119,7 @@ Pixels:
     Channels:
         for (unsigned c = 0; c < CHANNELS; c++) {
             #pragma HLS UNROLL
-            pixel[c] = held.range(8 * c + 7, 8 * c);
+            pixel[c] = ap_uint<8>(held.range(8 * c + 7, 8 * c));
         }
         held >>= 8 * CHANNELS;
         bytes -= CHANNELS;
@@ -277,7 +277,8 @@ int edgert_answer(const uint8_t *frames, int8_t *logits, long n) {
 }
 
 // Any n beats (data, last) in; beats out up to `room`, and err of every frame. The last beat in must have last. Frames, or -1.
-long edgert_beats(const uint32_t *data, const uint8_t *last, long n, uint32_t *out_data, uint8_t *out_last, long room, long *given, uint8_t *errs) {
+long edgert_beats(const uint32_t *data, const uint8_t *last, long n, uint32_t *out_data, uint8_t *out_last, long room, long *given,
+                  uint8_t *errs) {
     hls::stream<beat_t> in("in"), out("out");
     for (long i = 0; i < n; i++) {
         beat_t beat;
