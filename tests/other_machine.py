@@ -27,12 +27,13 @@ PATIENCE_S = 30.0
 class Folder:
     """What a deployment left in the home of the other machine."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, python: Path | None = None) -> None:
         self.home = home
         self.base = home / "edgert"
         home.mkdir(parents=True, exist_ok=True)
         # A board's Python is put on PATH by a login script, and login scripts print.
-        (home / ".bash_profile").write_text(f'export PATH="{Path(sys.executable).parent}:$PATH"\necho "welcome {{}}"\n')
+        python = python or Path(sys.executable).parent
+        (home / ".bash_profile").write_text(f'export PATH="{python}:$PATH"\necho "welcome {{}}"\n')
 
     def link(self, name: str) -> str:
         """Version that `current` or `previous` leads to."""
@@ -60,8 +61,8 @@ class Folder:
 class StandIn(Folder):
     """Behind the stand-in. Use its `environment`."""
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(home)
+    def __init__(self, home: Path, python: Path | None = None) -> None:
+        super().__init__(home, python)
         program = home.with_name(home.name + "-bin") / "ssh"
         program.parent.mkdir()
         program.write_text(f"#!{sys.executable}\n" + Path(ssh_stand_in.__file__).read_text())
@@ -90,9 +91,9 @@ class StandIn(Folder):
 class Loopback(Folder):
     """Behind a real sshd, through a proxy that can cut. `settings` are further lines of its configuration."""
 
-    def __init__(self, home: Path, settings: str = "") -> None:
-        super().__init__(home)
-        keys = home.with_name(home.name + "-keys")
+    def __init__(self, home: Path, settings: str = "", python: Path | None = None, keys: Path | None = None) -> None:
+        super().__init__(home, python)
+        keys = keys or home.with_name(home.name + "-keys")
         keys.mkdir()
         for name in ("host", "user", "stranger"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)], check=True)

@@ -21,7 +21,6 @@ import importlib.util
 import json
 import os
 import platform
-import pwd
 import select
 import shlex
 import shutil
@@ -145,7 +144,7 @@ def probe(request: "Request") -> None:
     versions = os.path.join(base, "versions")
     say(machine=platform.machine(), bits=struct.calcsize("P") * 8, python=list(sys.version_info[:3]), executable=sys.executable,
         implementation=platform.python_implementation(), glibc=platform.libc_ver()[1], numpy=numpy, numpy_fault=fault, uid=os.getuid(),
-        user=pwd.getpwuid(os.getuid()).pw_name, base=base, board=text("/proc/device-tree/model"),
+        base=base, board=text("/proc/device-tree/model"),
         fpga=bool(glob.glob("/sys/class/fpga_manager/*")), pynq=importlib.util.find_spec("pynq") is not None, free=free_bytes(base),
         versions=sorted(os.listdir(versions)) if os.path.isdir(versions) else [], current=linked(os.path.join(base, "current")),
         previous=linked(os.path.join(base, "previous")))
