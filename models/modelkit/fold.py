@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from modelkit.train import predict
-
-MAX_SHIFT = 20
+from modelkit.train import MAX_SHIFT, predict
 
 
 def fold(net, frames, labels):
@@ -29,8 +27,10 @@ def fold(net, frames, labels):
             gain = np.full_like(gain, np.exp(np.mean(np.log(gain))))  # one scale for all logits
         shift = np.clip(np.rint(-np.log2(gain)), 0, MAX_SHIFT)
         layer["shift"].assign(shift.astype(np.float32))
-        # keep the point where the channel turns on: acc = -offset / gain, whatever the rounding of the gain
-        layer["bias"].assign((offset / gain).astype(np.float32))
+        if net.settings.power_gains and not layer["last"]:  # the gain was 2^-shift when beta was learnt
+            layer["bias"].assign((beta / step_out * 2.0**shift - mean / (scale * step_in)).astype(np.float32))
+        else:  # keep the point where the channel turns on: acc = -offset / gain, whatever the rounding of the gain
+            layer["bias"].assign((offset / gain).astype(np.float32))
         step_in = step_out
     last = net.weighted()[-1]
     last["shift"].assign(np.zeros_like(last["shift"].numpy()))

@@ -17,6 +17,7 @@ import numpy as np
 
 from modelkit.data import augment, shifts_within, view_table
 
+MAX_SHIFT = 20
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
@@ -50,7 +51,8 @@ class TernarySettings:
     lambda. reach, flips: pictures are learnt from as they are and in views - 1 random shifts (at most reach pixels) and mirrorings.
     fresh: instead, a new random view of each picture in each epoch. momentum: the first two phases use SGD with this Nesterov
     momentum and `weight_decay` on the weights, where it is not 0; else Adam. compiled: XLA. half: products in bfloat16 in the first
-    two phases (the integer phase is always exact).
+    two phases (the integer phase is always exact). power_gains: the ternary phase already has the power-of-two gains that folding
+    will give the hidden layers, so that folding changes next to nothing.
     """
 
     layers: tuple = (("conv", 12, 3, 1), ("pool", 2), ("conv", 24, 3, 1), ("pool", 2), ("dense", 32), ("dense", 10))
@@ -69,6 +71,7 @@ class TernarySettings:
     weight_decay: float = 0.0
     compiled: bool = True
     half: bool = False
+    power_gains: bool = False
 
     def training_table(self, shape):
         """Index table of the views that training draws from."""
@@ -223,13 +226,18 @@ class TernaryNet:
     def forward(self, frames, phase, training=False, keep=None):
         """Logits float32 [n, classes] of float32 frames [n, h, w, c]; `keep`, a list, receives hidden activations."""
         x = frames if phase == "integer" else frames / 255.0
+        step = 1.0 / 255.0
         for layer in self.layers:
             if layer["kind"] == "pool":
                 continue
-            x = self._integer(layer, x, training) if phase == "integer" else self._float(layer, x, phase, training, keep)
+            if phase == "integer":
+                x = self._integer(layer, x, training)
+            else:
+                x = self._float(layer, x, phase, training, keep, step)
+                step = layer["step"]
         return x * 2.0**-self.logit_shift if phase == "integer" else x
 
-    def _float(self, layer, x, phase, training, keep):
+    def _float(self, layer, x, phase, training, keep, step_in):
         tf, w = self.tf, layer["w"]
         if phase == "ternary":
             signs, scale = self._ternary(layer, training)
@@ -242,7 +250,12 @@ class TernaryNet:
             layer["var"].assign(0.95 * layer["var"] + 0.05 * var)
         else:
             mean, var = layer["mean"], layer["var"]
-        z = (z - mean) * tf.math.rsqrt(var + 1e-5) * tf.abs(layer["gamma"]) + layer["beta"]
+        slope = tf.math.rsqrt(var + 1e-5) * tf.abs(layer["gamma"])
+        if phase == "ternary" and self.settings.power_gains and not layer["last"]:
+            gain = tf.maximum(self.gain(layer, step_in), 1e-12)
+            shift = tf.clip_by_value(tf.round(-tf.math.log(gain) / np.log(2)), 0, MAX_SHIFT)
+            slope *= tf.stop_gradient(tf.pow(2.0, -shift) / gain)
+        z = (z - mean) * slope + layer["beta"]
         if layer["last"]:
             return z
         if keep is not None:
@@ -251,6 +264,11 @@ class TernaryNet:
             return tf.nn.relu(z)
         y = tf.clip_by_value(z / layer["step"], 0.0, layer["top"])
         return self._through(y, tf.round(y)) * layer["step"]
+
+    def gain(self, layer, step_in):
+        """Steps of the output per unit of the accumulator [channels], from the running variance: what folding rounds to 2^-shift."""
+        sigma = self.tf.sqrt(layer["var"] + 1e-5)
+        return self.tf.abs(layer["gamma"]) * layer["scale"] * step_in / (sigma * layer["step"])
 
     def _integer(self, layer, x, training):
         tf, w = self.tf, layer["w"]

@@ -225,6 +225,32 @@ def test_the_integer_phase_by_the_librarys_convolutions_equals_the_integer_refer
     assert np.array_equal(train.predict(net, "integer", frames), expected * 2.0**-made.logit_shift)
 
 
+def folding_error(power_gains):
+    """Mean error that folding makes in the last hidden activations (in parts of their mean) of a network trained for a few epochs."""
+    pictures = corners()
+    layers = (("conv", 8, 3, 1), ("pool", 2), ("conv", 8, 3, 1), ("pool", 2), ("dense", 4))
+    net = train.TernaryNet((16, 16, 3), replace(SMALL, power_gains=power_gains, layers=layers), 0)
+    for phase in ("float", "ternary"):
+        if phase == "ternary":
+            net.set_steps(pictures.frames)
+            net.set_scales()
+        train.fit_phase(net, phase, pictures.frames[None], pictures.labels, None, epochs=3, peak=0.03, seed=0)
+    whole, frames = net.layers, net.tf.constant(pictures.test_frames, net.tf.float32)
+    net.layers = whole[:-1]
+    before = net.forward(frames, "ternary").numpy() / net.weighted()[-1]["step"].numpy()
+    net.layers = whole
+    fold.fold(net, pictures.frames, pictures.labels)
+    net.layers, net.logit_shift = whole[:-1], 0
+    after = net.forward(frames, "integer").numpy()
+    assert np.array_equal(after, np.rint(after)) and len(np.unique(after)) > 10
+    return np.abs(after - before).mean() / before.mean()
+
+
+def test_power_of_two_gains_in_the_ternary_phase_make_folding_change_little():
+    learnt, rounded = folding_error(True), folding_error(False)
+    assert learnt < 0.1 and learnt < 0.6 * rounded
+
+
 class Killed(Exception):
     """Stands for a kill between two epochs."""
 

@@ -31,7 +31,7 @@ def layers(a, b, c, d, e):
 MANDATORY = TernarySettings(
     layers=layers(32, 64, 96, 128, 192),
     bits=(4, 4, 4, 4, 6),
-    epochs=(5, 8, 2),
+    epochs=(5, 7, 1),
     rates=(0.15, 0.1, 2e-4),
     reach=3,
     views=1,
@@ -40,6 +40,7 @@ MANDATORY = TernarySettings(
     weight_decay=5e-4,
     compiled=False,
     half=True,
+    power_gains=True,
 )
 FOLDS = ((4, 27), (4, 96), (6, 48), (8, 72), (12, 24), (10, 4))
 
