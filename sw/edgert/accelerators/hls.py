@@ -1,7 +1,8 @@
 """`hls`: hls4ml's C++ of the network, compiled for this processor by `edgert hw hls`: what the FPGA would compute, not when.
 
 The library is looked for in the user's cache under the hash of the network, and loaded into this process: no hls4ml is needed for that. It
-goes through the project's AXI wrapper, four pixels' bytes to a beat. Slow (a line buffer moved pixel by pixel), and for checks only.
+goes through the project's AXI wrapper, four bytes to a beat. Its time is this processor's (milliseconds a frame) and says nothing about an
+FPGA: admission counts with it, and reports say "emulated".
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class HlsAccelerator(Accelerator):
 
     name = "hls"
     rank = 0
+    emulated = True
     _emulation: Any = None
 
     def open(self, bundle: Bundle) -> None:

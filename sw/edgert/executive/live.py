@@ -29,7 +29,7 @@ from ..results.ring import Ring
 from . import admit, options, profile, realtime, reproduce
 from .admit import WAKE_LIMIT_NS, Admitted, Surroundings
 from .dispatcher import Dispatcher, Feed
-from .fallback import MandatoryEngine
+from .fallback import Fallback, MandatoryEngine, readmit
 from .options import Options, StreamOption
 from .pool import Pool
 from .watch import Watch
@@ -79,6 +79,7 @@ class Prepared:
     guard_ns: int
     admitted: Admitted
     standby_wcet_ns: int
+    fallback: Fallback
     engine: Engine
     description: dict[str, Any]
     core: int
@@ -89,7 +90,9 @@ def _accelerators(name: str, bundle: Bundle) -> tuple[MandatoryEngine, str]:
     """The accelerator asked for and, as a stand-by, another CPU engine of the same bits where there is one."""
     from ..accelerators import choose, self_test
 
+    start_ns = time.monotonic_ns()
     first, why = choose(name, bundle)
+    reopen_ns = 2 * (time.monotonic_ns() - start_ns)
     standby = None
     for other in ("litert", "numpy"):
         if other != first.name and standby is None:
@@ -99,7 +102,7 @@ def _accelerators(name: str, bundle: Bundle) -> tuple[MandatoryEngine, str]:
                 continue  # one that does not work here is no stand-by; doctor says why
     start_ns = time.monotonic_ns()
     self_test(first, bundle)
-    return MandatoryEngine(first, standby, bundle, self_test, 2 * (time.monotonic_ns() - start_ns)), why
+    return MandatoryEngine(first, standby, bundle, self_test, 2 * (time.monotonic_ns() - start_ns), reopen_ns), why
 
 
 def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Prepared:
@@ -143,6 +146,10 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
     around = Surroundings(WAKE_LIMIT_NS, any(core in cores for cores in worker_cores), preempted, wcet_from, overhead_ns, overhead_from)
     admitted = admit.admit(streams, resources, policy, guard_ns, around, given.best_effort, standby_wcet_ns, given.guard_ns, given.argv)
     say(admitted.sentence)
+    fallback = Fallback(False, False, 0)
+    if mandatory.standby is not None:
+        fallback = readmit(admitted.question, wcet_ns, standby_wcet_ns)
+        say(fallback.sentence(mandatory.standby.name))
     description = reproduce.describe(streams, resources, policy, guard_ns, admitted.engine_options)
     engine = reproduce.build(description)
     if note := getattr(engine.policy, "note", ""):  # a policy of the user's that cannot be watched
@@ -150,7 +157,7 @@ def prepare(given: Options, stack: ExitStack, say: Callable[[str], None]) -> Pre
     offsets_ns = [int(Periodic(s.period_ns, -1).start(given.seed, s.name).take(1)[0][0]) for s in wanted]
     others = sorted({c for cores in worker_cores for c in cores})
     return Prepared(given, bundle, mandatory, why, pool, times, streams, sources, [s.source for s in wanted], offsets_ns, guard_ns,
-                    admitted, standby_wcet_ns, engine, description, core, others)
+                    admitted, standby_wcet_ns, fallback, engine, description, core, others)
 
 
 def _overhead(streams: Sequence[Stream], resources: dict[str, int], policy: str, core: int) -> tuple[int, str]:
@@ -203,7 +210,7 @@ def _write_meta(recorder: RingRecorder, ready: Prepared, machine: dict[str, Any]
         "bundle_version": ready.bundle.version,
         "model_id": ready.bundle.model_id, "policy": ready.description["policy"], "accelerator": ready.mandatory.first.name,
         "accelerator_why": ready.why, "standby": ready.mandatory.standby.name if ready.mandatory.standby else None,
-        "emulated": bool(ready.mandatory.first.emulated), "load": given.load, "seed": given.seed,
+        "fallback": ready.fallback.as_json(), "emulated": bool(ready.mandatory.first.emulated), "load": given.load, "seed": given.seed,
         "deadline_ns": ready.streams[0].deadline_ns,
         "guard_ns": ready.guard_ns, "resources": ready.description["resources"], "admission": ready.admitted.as_json(), "machine": machine,
         "started_utc": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"), "start_ns": start_ns,
@@ -260,6 +267,8 @@ def run(given: Options, say: Callable[[str], None]) -> Outcome:
         recorder.meta("invalid", invalid)
         witness.close()
         lost = writer.finish()
+        if told := ready.mandatory.story(ready.fallback):
+            say(told)
     lost = {table: number for table, number in lost.items() if number}
     return Outcome(path, given.record is not None, dispatcher.stopped_by, dispatcher.counts, lost, invalid, ready.engine.policy_fault)
 
