@@ -15,7 +15,7 @@ from modelkit.ternary.network import Network
 CLASSES = 7
 
 
-def _parameters(rng: np.random.Generator, shape: tuple[int, ...], taps: int, largest: int, top: int) -> dict:
+def parameters(rng: np.random.Generator, shape: tuple[int, ...], taps: int, largest: int, top: int) -> dict:
     """Weights, bias and shift such that most outputs fall within 0 to `top`, but not all.
 
     Of the channels, a tenth each have weights all +1, all -1 and all 0, a shift of 0, a bias of +-2^22.
@@ -47,7 +47,7 @@ def _windowed(draw, rng: np.random.Generator, shape: tuple[int, ...], largest: i
         cls = Conv
     else:
         weights, taps, cls = (size, size, shape[2]), size * size, Depthwise
-    return cls(**_parameters(rng, weights, taps, largest, top), bits=bits, stride=draw(st.sampled_from([1, 2])), pad=pad)
+    return cls(**parameters(rng, weights, taps, largest, top), bits=bits, stride=draw(st.sampled_from([1, 2])), pad=pad)
 
 
 @st.composite
@@ -76,10 +76,10 @@ def networks(draw, widest: int = 6) -> Network:
     if draw(st.booleans()):
         bits = draw(st.integers(1, 8))
         inputs = int(np.prod(shape))
-        add(Dense(**_parameters(rng, (inputs, draw(st.integers(1, 2 * widest))), inputs, largest, 2**bits - 1), bits=bits))
+        add(Dense(**parameters(rng, (inputs, draw(st.integers(1, 2 * widest))), inputs, largest, 2**bits - 1), bits=bits))
     inputs = int(np.prod(shape))
-    parameters = _parameters(rng, (inputs, CLASSES), inputs, largest, 127)
-    return Network(first, [*layers, Dense(**parameters)], draw(st.integers(-8, 8)))
+    numbers = parameters(rng, (inputs, CLASSES), inputs, largest, 127)
+    return Network(first, [*layers, Dense(**numbers)], draw(st.integers(-8, 8)))
 
 
 @st.composite

@@ -21,6 +21,8 @@ from modelkit.ternary.network import Network
 
 UNROLL_LIMIT = 4000
 """Weights not 0 up to which a layer may be unrolled: about 5 LUTs each."""
+LOGIC_LIMIT = 65_536
+"""Bits of weights that may be made of LUTs: yosys needs minutes for more."""
 WIDEST_WORD = 8192
 """Bits of a word of weights, and of a beat, that are not exceeded."""
 
@@ -79,7 +81,7 @@ def _divisors(value: int) -> list[int]:
 
 
 def tail_of(made: LayerPlan) -> int:
-    """Cycles that a layer works on after its last input word, roughly: output pixels that see the last pixel or come after one that does."""
+    """Cycles that a layer works on after its last input word, roughly: output pixels that see the last pixel, or later ones."""
     (height, width, _), (rows, columns, _) = made.image, made.out_image
     if made.parallel:
         return max(made.scanned - (made.pad[0] + height - 1) * (made.pad[2] + width) - width, 0) + made.cycles
@@ -127,7 +129,7 @@ class Search:
         for weights_block in (False, True) if made.weight_word and made.cycles > 4 else (False,):
             for buffer_block in (False, True) if made.needs_window and not made.parallel else (False,):
                 choice = attrs.evolve(made.choice, weights_block=weights_block, buffer_block=buffer_block)
-                if not weights_block and made.weight_word * made.cycles > 400_000:
+                if not weights_block and made.weight_word * made.cycles > LOGIC_LIMIT:
                     continue
                 variants.append((choice, costs.layer_cost(attrs.evolve(made, choice=choice))))
         return Option(made, tuple(variants), made.interval, tail_of(made))

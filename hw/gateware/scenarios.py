@@ -95,7 +95,7 @@ class Trial:
         return _outcome("reset in mid-frame", np.concatenate(found), expected, cycles)
 
     def broken_frames(self, count: int, seed: int, stall: float = 0.2) -> Outcome:
-        """Right frames among short and long ones (tlast early, late, very late); SimulationError where a broken one is answered or missed."""
+        """Right frames among short and long ones (tlast early or late); SimulationError where a broken one is answered or missed."""
         rng = np.random.default_rng(seed)
         frames = pictures(self.network, count, seed)
         expected = reference.forward(self.network, frames)

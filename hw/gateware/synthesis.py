@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -83,3 +84,16 @@ def synthesise(directory: Path, layers: list[str], top: str = "core", timeout_s:
     uses = {name: found.pop(name) for name in layers}
     uses[top] = sum(found.values(), Use())
     return uses
+
+
+def utilisation(directory: Path, build: dict[str, Any], again: bool = False) -> dict[str, dict[str, int]]:
+    """Use of each layer and, as `core`, of the rest of a generated directory; kept in `utilisation.json`. SynthesisError."""
+    store = directory / "utilisation.json"
+    if store.exists() and not again:
+        kept = json.loads(store.read_text())
+        if kept["sources"] == build["sources"]:
+            return dict(kept["modules"])
+    uses = synthesise(directory, [entry["name"] for entry in build["layers"]])
+    modules = {name: attrs.asdict(use) for name, use in uses.items()}
+    store.write_text(json.dumps({"model_id": build["model_id"], "sources": build["sources"], "modules": modules}, indent=1) + "\n")
+    return modules

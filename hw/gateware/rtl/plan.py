@@ -135,7 +135,8 @@ class LayerPlan:
         width = self.image[1]
         ahead = (self.stride - 1) * width + self.stride
         wanted = 2 * self.fold if isinstance(self.layer, Dense) else ((self.kernel - 1) * width + self.kernel + ahead) * self.fold
-        return max(math.ceil(math.log2(max(self.span, wanted))), 1)
+        few = 4 if self.kernel < 3 else 0  # a small window is read as fast as its words come: a few more hide the way back
+        return max(math.ceil(math.log2(max(self.span, wanted) + few)), 3)
 
     @property
     def cycles(self) -> int:
@@ -186,6 +187,8 @@ class LayerPlan:
             wrong.append(f"{choice.build} needs simd {cin}" + (f" and pe {cout}" if choice.build == "unrolled" else ""))
         if self.spread and choice.pe != choice.simd:
             wrong.append(f"{self.kind} needs simd = pe, found {choice.simd} and {choice.pe}")
+        if self.needs_window and not self.parallel and not wrong and 1 << self.buffer_log2 <= self.span:
+            wrong.append(f"a buffer of 2^{self.buffer_log2} words does not hold more than {self.span}")
         if wrong:
             raise ValueError(f"layer {self.index} ({self.kind}): {'; '.join(wrong)}")
 

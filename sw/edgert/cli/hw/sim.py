@@ -85,4 +85,5 @@ def _print(report: dict[str, Any]) -> None:
     typer.echo(columns([heading, *([entry[key] for key in KEYS] for entry in report["scenarios"])]))
     predicted = report["predicted"]
     typer.echo(f"interval {report['interval_cycles']} cycles (predicted {predicted['interval_cycles']}), "
-               f"latency {report['latency_cycles']} (predicted {predicted['latency_cycles']}); simulated {report['cycles_per_second'] / 1e6:.2f} M cycles a second")
+               f"latency {report['latency_cycles']} (predicted {predicted['latency_cycles']}); "
+               f"simulated {report['cycles_per_second'] / 1e6:.2f} M cycles a second")
