@@ -25,9 +25,22 @@ def toy(path):
     return load(str(small_bundle.make(path)))
 
 
+class Computer:
+    """The network's kernel, which survives pickling."""
+
+    def __init__(self, network):
+        self.network, self._kernel = network, Kernel(network)
+
+    def __call__(self, frame):
+        return self._kernel(frame)
+
+    def __reduce__(self):
+        return Computer, (self.network,)
+
+
 def shell(bundle, **changes):
     """A fake shell of the bundle's network."""
-    return FakeShell(Kernel(bundle.network), bundle.input_shape, len(bundle.classes), bundle.model_id, **changes)
+    return FakeShell(Computer(bundle.network), bundle.input_shape, len(bundle.classes), bundle.model_id, **changes)
 
 
 def hardware_description(model_id, board="pynq-z2"):

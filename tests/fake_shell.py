@@ -147,11 +147,17 @@ class FakeShell:
         return bool(enabled & 1 and any(self.done)) or bool(enabled & 2 and self.errors)
 
     def run(self, cycles):
+        if not self.jobs and self.resetting is None:
+            self.cycles += cycles
+            return
         for _ in range(cycles):
             self._tick()
 
     def run_until_irq(self, limit):
         while limit > 0 and not self.irq:
+            if not self.jobs and self.resetting is None:
+                self.cycles += limit
+                break
             self._tick()
             limit -= 1
         return self.irq
