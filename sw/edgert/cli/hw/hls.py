@@ -26,10 +26,10 @@ def hls(
     board: str = typer.Option("pynq-z2", help="pynq-z2 or zcu102."),
     backend: str = typer.Option("vitis", help="vitis (Vitis HLS) or vivadoaccelerator (Vivado HLS up to 2020.1)."),
     strategy: list[str] = typer.Option([], "--strategy", metavar="[LAYER=]S", help="auto, latency (all adders side by side), resource "
-                                       "(adders shared), distributed_arithmetic (da4ml's adder graphs, vitis only). Repeat it for single layers: "
-                                       "layer4=resource."),
+                                       "(adders shared), distributed_arithmetic (da4ml's adder graphs, vitis only). Repeat it for single "
+                                       "layers: layer4=resource."),
     reuse: list[str] = typer.Option([], "--reuse", metavar="[LAYER=]N", help="Products that share an adder; more is smaller and slower. "
-                                    "For all layers the next factor that each takes, for a single layer (layer4=98) exactly that. 0: chosen."),
+                                    "For all layers the next factor that each takes, for one (layer4=98) exactly that. 0: chosen."),
     clock_mhz: float = typer.Option(0.0, "--clock-mhz", help="At most; the processor's dividers decide. 0: the board's usual clock."),
     frames: int = typer.Option(1000, min=20, help="On so many the emulation is compared: golden and other pictures of the bundle, random."),
     seed: int = typer.Option(0, help="Seed of random frames."),
