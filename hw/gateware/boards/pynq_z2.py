@@ -10,8 +10,8 @@ TOP = """
 module edgert_top;
     wire [3:0]  fclk, fclk_reset_n;
     wire        clk, irq;
-    reg  [2:0]  reset_steps;
-    wire        rst = reset_steps[2];
+    (* keep, async_reg = "true", shreg_extract = "no" *) reg reset_first, reset_second;
+    reg         rst;
     wire [11:0] awid, arid, bid, rid;
     wire [31:0] awaddr, araddr, wdata, rdata;
     wire [3:0]  awlen, arlen, wstrb;
@@ -25,7 +25,11 @@ module edgert_top;
 
     BUFG clock_buffer (.I(fclk[0]), .O(clk));
 
-    always @(posedge clk) reset_steps <= {reset_steps[1:0], !fclk_reset_n[0]};
+    always @(posedge clk) begin
+        reset_first <= !fclk_reset_n[0];
+        reset_second <= reset_first;
+        rst <= reset_second;
+    end
 
     PS7 ps7 (
         .FCLKCLK(fclk), .FCLKRESETN(fclk_reset_n), .IRQF2P({19'd0, irq}), .FPGAIDLEN(1'b1),

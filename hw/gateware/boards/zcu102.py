@@ -11,8 +11,8 @@ module edgert_top;
     wire [3:0]   pl_clk;
     wire [95:0]  gpio;                  // bit 95 is PL_RESETN0
     wire         clk, irq;
-    reg  [2:0]   reset_steps;
-    wire         rst = reset_steps[2];
+    (* keep, async_reg = "true", shreg_extract = "no" *) reg reset_first, reset_second;
+    reg          rst;
     wire [15:0]  awid, arid, bid, rid, wstrb;
     wire [39:0]  awaddr, araddr;
     wire [127:0] wdata, hp_rdata;
@@ -29,7 +29,11 @@ module edgert_top;
 
     BUFG_PS clock_buffer (.I(pl_clk[0]), .O(clk));
 
-    always @(posedge clk) reset_steps <= {reset_steps[1:0], !gpio[95]};
+    always @(posedge clk) begin
+        reset_first <= !gpio[95];
+        reset_second <= reset_first;
+        rst <= reset_second;
+    end
 
     PS8 ps8 (
         .PLCLK(pl_clk), .EMIOGPIOO(gpio), .PLPSIRQ0({7'd0, irq}),

@@ -1,7 +1,7 @@
 """Proofs of the shell and of the core's stream blocks, by yosys and an SMT solver: by induction where it closes, else to a depth.
 
 Each harness `NAME.sv` names what it looks at inside the module under proof: `wire x; // peek dut.y` is that wire, `wire x = ...; // poke
-dut.y` drives it. `TABLE` says what is proved, how, and what only a bound covers; `edgert hw prove` prints it with the results.
+dut.y` drives it. `TABLE` says what is proved and what only a bound covers; `python -m gateware.formal` runs and prints it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SHELL = HERE.parent / "shell"
 BLOCKS = HERE.parent / "rtl" / "blocks"
+WATCH = (HERE / "stream_watch.sv", HERE / "still_watch.sv")
 
 
 class ProofError(Exception):
@@ -54,6 +55,50 @@ class Result:
     said: str = ""
 
 
+def _shell(*names: str) -> tuple[Path, ...]:
+    return tuple(SHELL / f"edgert_{name}.v" for name in names)
+
+
+def _blocks(*names: str) -> tuple[Path, ...]:
+    return (*(BLOCKS / f"{name}.v" for name in names), *WATCH)
+
+
+_READER = "bursts legal, in the frame, none across 4 kB; the store never overflows; each word once, in order, on its beats; never stuck"
+_WRITER = "bursts legal, in the target, none across 4 kB; each word once and in order, or dropped with a refused answer; never stuck"
+_SLOTS = "a started slot is in one place until done or failed; in order; only inside the window; cycles exact; a reset ends; never stuck"
+_REGISTERS = "AXI3 slave: beats, ids, responses, bursts of all kinds against a naive address; bounded time; errors kept; busy slots keep theirs"
+_RESIZE = "each element once and in order; never stuck"
+_UNPACK = "whole frames of the right bytes whatever tlast says, one verdict a frame; never stuck"
+_WINDOW = "every tap is its pixel or 0, over frames; never stuck"
+
+TABLE = (
+    Proof("reader", _shell("fifo", "reader"), 6, True, _READER),
+    Proof("reader", _shell("fifo", "reader"), 6, True, _READER, {"FRAME_BYTES": 1021, "LOG": 6}),
+    Proof("writer", _shell("fifo", "writer"), 14, True, _WRITER),
+    Proof("slots", _shell("slots"), 12, True, _SLOTS),
+    Proof("registers", _shell("registers"), 5, True, _REGISTERS),
+    Proof("resize", _blocks("resize"), 16, False, _RESIZE, {"IN": 1, "OUT": 4}),
+    Proof("resize", _blocks("resize"), 16, False, _RESIZE, {"IN": 4, "OUT": 1}),
+    Proof("resize", _blocks("resize"), 16, False, _RESIZE, {"IN": 2, "OUT": 2}),
+    Proof("maxpool", _blocks("maxpool"), 8, True, "one beat for SF, each element the largest of its SF; never stuck"),
+    Proof("flags", _blocks("flags"), 8, True, "each bit once and in order; never stuck"),
+    Proof("pack", _blocks("pack"), 8, True, "logits of right frames four to a beat, of wrong frames none; never stuck"),
+    Proof("unpack", _blocks("unpack"), 10, False, _UNPACK, {"BYTES": 6, "LANES": 1}),
+    Proof("unpack", _blocks("unpack"), 10, False, _UNPACK, {"BYTES": 8, "LANES": 4}),
+    Proof("requantise", _blocks("requantise"), 3, True, "every accumulator at every shift: half to even, clipped"),
+    Proof("requantise", _blocks("requantise"), 3, True, "the same, signed", {"OUT": 8, "SIGNED": 1, "SMIN": 0, "SPAN": 3}),
+    Proof("window", _blocks("window", "windows_all", "ram"), 14, False, _WINDOW, {"H": 2, "W": 2, "OH": 2, "OW": 2}),
+    Proof("window", _blocks("window", "windows_all", "ram"), 14, False, _WINDOW, {"H": 2, "W": 2, "OH": 2, "OW": 2, "ALL": 1}),
+    Proof("mac", (*_blocks("mac", "rom", "adder_tree", "requantise"), HERE / "mac_weights.mem", HERE / "mac_biases.mem"), 16, False,
+          "results of two groups equal the naive sum, rounded and clipped, in order; never stuck"),
+)
+
+
+def covers(proof: Proof) -> str:
+    """What a proof covers, in words."""
+    return "all cycles, by induction" if proof.induction else f"the first {proof.depth} cycles after reset"
+
+
 def tool(*names: str) -> str:
     """The first of `names` on PATH or beside this Python. Raises ProofError."""
     for name in names:
@@ -69,7 +114,8 @@ def script(proof: Proof, directory: Path) -> str:
     names = []
     for source in (*proof.sources, HERE / f"{proof.harness}.sv"):
         shutil.copy(source, directory / source.name)
-        names.append(source.name)
+        if source.suffix != ".mem":
+            names.append(source.name)
     text = (HERE / f"{proof.harness}.sv").read_text()
     joins = []
     for mine, verb, theirs in re.findall(r"wire(?: signed)?(?: *\[[^]]+\])? +(\w+)\b[^;]*; *// *(peek|poke) (\S+)", text):
@@ -87,8 +133,8 @@ def script(proof: Proof, directory: Path) -> str:
     ]) + "\n"
 
 
-def prove(proof: Proof, keep: Path | None = None, solver: str = "yices") -> Result:
-    """Run one proof, its files in `keep` or nowhere. Raises ProofError where the tools refuse."""
+def prove(proof: Proof, keep: Path | None = None, solver: str = "yices", timeout_s: float = 1800) -> Result:
+    """Run one proof, counter-examples as `.vcd` in `keep` or nowhere. Raises ProofError where the tools refuse or take too long."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="edgert-proof-", dir=keep) as scratch:
         work = Path(scratch)
@@ -105,7 +151,10 @@ def prove(proof: Proof, keep: Path | None = None, solver: str = "yices") -> Resu
         for number, step in enumerate(steps):
             if keep:
                 step[1:1] = ["--dump-vcd", str(keep / f"{proof.harness}-{number}.vcd")]
-            said = subprocess.run(step, cwd=work, env=environment, capture_output=True, text=True, check=False)
+            try:
+                said = subprocess.run(step, cwd=work, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+            except subprocess.TimeoutExpired:
+                raise ProofError(f"{proof.name}: the solver takes more than {timeout_s:.0f} s") from None
             if "Status: PASSED" not in said.stdout and "Status: passed" not in said.stdout:
                 kind = "induction" if number else "bounded check"
                 return Result(proof, False, time.monotonic() - start, f"{kind}: {(said.stdout + said.stderr)[-2500:]}")
