@@ -10,9 +10,9 @@ from pathlib import Path
 
 from setuptools import setup
 
-HOT = ("durations", "model", "resources", "refinement", "guest", "engine", "worlds", "simulator", "policies/_steps",
-       "policies/_predict", "policies/depth_dp", "policies/fifo_gated", "policies/least_confident", "policies/mandatory_only",
-       "policies/monolithic", "policies/threshold")
+# No policy is among them: policies stay plain classes, which anyone may subclass, watch and copy; what they compute with is compiled.
+HOT = ("durations", "model", "resources", "outlook", "refinement", "guest", "engine", "worlds", "simulator",
+       "policies/_steps", "policies/_predict", "policies/_plans")
 
 if os.environ.get("EDGERT_COMPILE") == "1":
     try:

@@ -26,17 +26,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 
-from .durations import SlidingQuantile
 from .guest import Guest
-from .model import NEVER_NS, Action, Event, Job, Stage, Stream
+from .model import NEVER_NS, Action, Event, Job, Stream, new_action
+from .outlook import Outlook
 from .policies.base import Policy
 from .refinement import Refinement
-from .resources import Entry, Resources, Waiting
+from .resources import Entry, Waiting, check
 
 ATTEMPTS = 3  # of a mandatory stage that fails, while its deadline has not passed
 
 
-class Engine:
+class Engine(Outlook):
     """The state machine; see the top of this file.
 
     `resources` maps a resource to its number of units (`{"fpga": 1, "cpu": 2}`). `guard_ns` is how long before its deadline
@@ -52,42 +52,26 @@ class Engine:
                  blocking_ns: Mapping[str, int] | None = None, quantile: float | None = None,
                  local_ns: Mapping[tuple[int, int], int] | None = None, yields: Mapping[str, Sequence[str]] | None = None,
                  priorities: Sequence[int] | None = None, preemptive: Collection[str] = ()):
-        self.streams = list(streams)
+        check(streams, resources, guard_ns)
+        super().__init__(streams, resources, policy.quantile if quantile is None else quantile)
         self.policy = policy
+        self.guest = Guest(policy)
         self.guard_ns = guard_ns
-        self.now_ns = 0
         self.jobs: dict[int, Job] = {}  # open ones, and closed ones with a stage still running
-        self.units = dict(resources)
         self.discarded = 0  # stages that ended after their job was closed
         self.stale = 0  # events for a stage that does not run on the unit they name (any more): ignored
-        self.estimates: dict[str, SlidingQuantile] = {}
-        quantile = policy.quantile if quantile is None else quantile
+        self.mandatory = Waiting(self.resources, resources)
+        self._refinement = Refinement(self, resources, blocking_ns or {}, yields or {})
         self._local_ns = [[(local_ns or {}).get((i, k), stream.deadline_ns) for k in range(len(stream.stages))]
                           for i, stream in enumerate(self.streams)]
         self._ranks = list(priorities or ())
         self._preemptive = [name for name in resources if name in preemptive]
-        self._required = [_required(stream, policy.splits) for stream in self.streams]
-        self.guest = Guest(policy)
-        self.resources = Resources(resources)
-        self._mandatory = Waiting(self.resources, resources)
-        self._refinement = Refinement(self, resources, blocking_ns or {}, yields or {})
-        self._timers: list[tuple[int, int, Job]] = []
+        self._required = [stream.required(policy.splits) for stream in self.streams]
+        self._timers: list[tuple[int, int, Job]] = []  # heap of (when to publish, job id, job)
         self._attempts: dict[int, int] = {}  # the number of the next one of a job's stage that failed
         self._next_id = 0
         self._wake_ns = -1
         self._actions: list[Action] = []
-        self._handlers = {"release": self._release, "done": self._done, "failed": self._failed,
-                          "abandoned": self._abandoned, "lost": self._resource_lost, "back": self.resources.restore}
-        for stream in self.streams:
-            if guard_ns >= stream.deadline_ns:
-                raise ValueError(f"stream {stream.name!r}: the guard ({guard_ns} ns) leaves nothing of its deadline")
-            for stage in stream.stages:
-                if stage.resource not in self.units:
-                    raise ValueError(f"stage {stage.name!r} needs resource {stage.resource!r}; there is {sorted(self.units)}")
-                if stage.units and not 0 <= min(stage.units) <= max(stage.units) < self.units[stage.resource]:
-                    raise ValueError(f"stage {stage.name!r} needs units {stage.units} of {stage.resource!r}; it has "
-                                     f"{self.units[stage.resource]}")
-                self.estimates.setdefault(stage.name, SlidingQuantile(stage.typical_ns, quantile))
 
     def step(self, now_ns: int, events: Iterable[Event] = ()) -> list[Action]:
         """Take in what happened up to `now_ns` (all of one instant in one call) and say what to do.
@@ -99,7 +83,12 @@ class Engine:
         self.now_ns = now_ns
         self._actions = actions = []
         for event in events:
-            self._handlers[event.kind](event)
+            if event.kind == "done":
+                self._done(event)
+            elif event.kind == "release":
+                self._release(event)
+            else:
+                self._fault(event)
         timers = self._timers
         if timers and timers[0][0] <= now_ns:
             self._publish_due()
@@ -115,39 +104,14 @@ class Engine:
             heappop(timers)
         wake_ns = timers[0][0] if timers else NEVER_NS
         if wake_ns not in (self._wake_ns, NEVER_NS):
-            actions.append(Action("wake", at_ns=wake_ns))
+            actions.append(new_action("wake", at_ns=wake_ns))
         self._wake_ns = wake_ns
         return actions
-
-    # What policies may ask --------------------------------------------------------------------------------------------
 
     @property
     def policy_fault(self) -> str:
         """Why the policy was switched off: its exception, or a choice it may not make; empty: it was not."""
         return self.guest.fault
-
-    def estimate_ns(self, stage: Stage) -> int:
-        """The quantile of this stage's duration that the slack test takes, from the latest ones seen."""
-        return self.estimates[stage.name].value_ns
-
-    def need_ns(self, job: Job, stage: Stage) -> int:
-        """What is expected to be left of a job's stage, in ns."""
-        return max(0, self.estimates[stage.name].value_ns - job.spent_ns) if job.spent_ns else self.estimates[stage.name].value_ns
-
-    def left_ns(self, job: Job) -> int:
-        """What is expected to be left until a job has an answer, in ns."""
-        total_ns = -job.spent_ns
-        for index in job.required[job.done:]:
-            total_ns += self.estimates[job.stream.stages[index].name].value_ns
-        return max(0, total_ns)
-
-    def free_in_ns(self, resource: str) -> list[int]:
-        """For each working unit of a resource, how long it is still busy (estimated; 0: free), shortest first."""
-        waits = [0] * len(self.resources.free[resource])
-        for (name, _), (job, start_ns) in self.resources.running.items():
-            if name == resource:
-                waits.append(max(0, start_ns + self.need_ns(job, job.next_stage) - self.now_ns))
-        return sorted(waits)
 
     # Events -----------------------------------------------------------------------------------------------------------
 
@@ -175,20 +139,19 @@ class Engine:
         else:
             self._advance(job)
 
-    def _failed(self, event: Event) -> None:
-        if self.resources.runs(event):
-            self._give_up_stage(event)
-        else:
+    def _fault(self, event: Event) -> None:
+        """A stage gave no result, or a unit is gone or back."""
+        kind, resources = event.kind, self.resources
+        if kind == "back":
+            resources.restore(event)
+        elif kind == "lost":
+            if resources.lose(event):
+                self._give_up_stage(event)
+        elif kind not in ("failed", "abandoned"):
+            raise ValueError(f"unknown kind of event: {kind!r}")
+        elif not resources.runs(event):
             self.stale += 1
-
-    def _abandoned(self, event: Event) -> None:
-        if self.resources.runs(event):
-            self._resource_lost(event)
-        else:
-            self.stale += 1
-
-    def _resource_lost(self, event: Event) -> None:
-        if self.resources.lose(event):
+        elif kind == "failed" or resources.lose(event):
             self._give_up_stage(event)
 
     def _give_up_stage(self, event: Event) -> None:
@@ -210,7 +173,7 @@ class Engine:
     def _advance(self, job: Job) -> None:
         """Queue the job's next stage, or publish where nothing more will be done."""
         if job.done < job.needed:
-            self._mandatory.add(job.next_stage.resource, self._entry(job))
+            self.mandatory.add(job.next_stage.resource, self._entry(job))
         elif not job.options or self.now_ns >= job.publish_ns or not self.guest.wants(job, self):
             self.close(job)
         else:
@@ -225,7 +188,7 @@ class Engine:
         """Publish, or state the miss."""
         depth = job.depth
         kind = "publish" if depth >= 0 and self.now_ns <= job.deadline_ns else "miss"
-        self._actions.append(Action(kind, job=job.id, depth=depth))
+        self._actions.append(new_action(kind, job.id, depth=depth))
         job.closed = True
         if self.guest.remembers:
             self.guest.closed(job, self)
@@ -233,7 +196,7 @@ class Engine:
         if not job.running:
             del self.jobs[job.id]
             self._refinement.remove(job)
-            self._mandatory.tidy(job.next_stage.resource)
+            self.mandatory.tidy(job.next_stage.resource)
 
     def _publish_due(self) -> None:
         while self._timers and self._timers[0][0] <= self.now_ns:
@@ -253,11 +216,11 @@ class Engine:
         if job is None:
             return False
         unit = self.resources.take(job.next_stage, job, self.now_ns)
-        self._actions.append(Action("start", job.id, job.next, resource, unit))
+        self._actions.append(new_action("start", job.id, job.next, resource, unit))
         return True
 
     def _pop_mandatory(self, resource: str) -> Job | None:
-        while entry := self._mandatory.pop(resource):
+        while entry := self.mandatory.pop(resource):
             job = entry[3]
             if self.policy.splits or self.guest.keeps(job, self):
                 return job
@@ -266,34 +229,16 @@ class Engine:
 
     def _preempt(self, resource: str) -> bool:
         """Interrupt what runs there and comes last, where mandatory work that comes before it waits; False: nothing to do."""
-        running = [(self._entry(job)[:3] if job.done < job.needed else (NEVER_NS,), unit)
-                   for (name, unit), (job, _) in self.resources.running.items() if name == resource]
-        for entry in self._mandatory.entries(resource):
-            eligible = entry[3].next_stage.units
-            victims = [place for place in running if place[0] > entry[:3] and (not eligible or place[1] in eligible)]
-            if victims:
-                unit = max(victims)[1]
-                job, start_ns = self.resources.take_back(resource, unit)
-                job.spent_ns += self.now_ns - start_ns
-                self._actions.append(Action("preempt", job.id, job.next, resource, unit))
-                if job.closed:
-                    del self.jobs[job.id]
-                elif job.done < job.needed:
-                    self._mandatory.add(resource, self._entry(job))
-                else:
-                    self._refinement.add(job)
-                return True
-        return False
-
-    def has_mandatory(self, resource: str) -> bool:
-        """Whether mandatory work waits or runs on a resource."""
-        return self._mandatory.any(resource) or any(name == resource and job.done < job.needed
-                                                    for (name, _), (job, _) in self.resources.running.items())
-
-
-def _required(stream: Stream, splits: bool) -> tuple[int, ...]:
-    """The stages without which there is no answer: the mandatory ones, or all (of versions, the last)."""
-    last = len(stream.stages)
-    if splits or last == stream.mandatory:
-        return tuple(range(stream.mandatory))
-    return tuple(range(last)) if stream.kind != "version" else (*range(stream.mandatory), last - 1)
+        unit = self.mandatory.victim(resource, self._entry)
+        if unit is None:
+            return False
+        job, start_ns = self.resources.take_back(resource, unit)
+        job.spent_ns += self.now_ns - start_ns
+        self._actions.append(new_action("preempt", job.id, job.next, resource, unit))
+        if job.closed:
+            del self.jobs[job.id]
+        elif job.done < job.needed:
+            self.mandatory.add(resource, self._entry(job))
+        else:
+            self._refinement.add(job)
+        return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .model import Job
@@ -16,33 +16,41 @@ class Guest:
     """Asks a policy, and no more after its first fault: an exception, or a choice that it may not make. `fault` says which."""
 
     def __init__(self, policy: Policy):
-        self.policy = policy
+        self.policy: Any = policy  # what it answers may be of any type
         self.fault = ""
         self.remembers = type(policy).closed is not Policy.closed
 
-    def _ask(self, question: Callable[..., Any], *given: Any) -> Any:
-        try:
-            return question(*given)
-        except Exception as error:
-            self.fault = f"{type(error).__name__}: {error}"
-            return None
-
     def wants(self, job: Job, engine: Engine) -> bool:
         """Whether a job that has an answer might get more."""
-        return not self.fault and self._ask(lambda: bool(self.policy.wants(job, engine))) is True
+        try:
+            return not self.fault and bool(self.policy.wants(job, engine))
+        except Exception as error:
+            self._blame(error)
+            return False
 
     def keeps(self, job: Job, engine: Engine) -> bool:
         """Whether to go on with a job of a policy that does not split."""
-        return bool(self.fault) or self._ask(lambda: bool(self.policy.keeps(job, engine))) is not False
+        try:
+            return bool(self.fault) or bool(self.policy.keeps(job, engine))
+        except Exception as error:
+            self._blame(error)
+            return True
 
     def closed(self, job: Job, engine: Engine) -> None:
         """Tell it of a job that was published or missed."""
-        if not self.fault:
-            self._ask(self.policy.closed, job, engine)
+        try:
+            if not self.fault:
+                self.policy.closed(job, engine)
+        except Exception as error:
+            self._blame(error)
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> tuple[Job, int] | None:
         """The job whose optional stage starts now, and the index of that stage; None: none."""
-        choice = None if self.fault else self._ask(self.policy.pick, ready, engine)
+        try:
+            choice = None if self.fault else self.policy.pick(ready, engine)
+        except Exception as error:
+            self._blame(error)
+            return None
         if choice is None:
             return None
         job, index = choice if isinstance(choice, tuple) and len(choice) == 2 else (choice, getattr(choice, "next", -1))
@@ -50,6 +58,9 @@ class Guest:
             self.fault = f"{_named(choice)}, which is not ready"
             return None
         return job, index
+
+    def _blame(self, error: Exception) -> None:
+        self.fault = f"{type(error).__name__}: {error}"
 
 
 def _named(choice: object) -> str:

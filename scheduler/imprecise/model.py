@@ -143,6 +143,13 @@ class Stream:
         optional = len(self.stages) - self.mandatory
         return (1 << optional) - 1 if self.kind == "sieve" else optional
 
+    def required(self, splits: bool) -> tuple[int, ...]:
+        """The stages without which there is no answer: the mandatory ones, or where work is not split all (of versions, the last)."""
+        last = len(self.stages)
+        if splits or last == self.mandatory:
+            return tuple(range(self.mandatory))
+        return tuple(range(last)) if self.kind != "version" else (*range(self.mandatory), last - 1)
+
 
 class Event(NamedTuple):
     """What happened. `at_ns`: when (for `release`: the scheduled capture time).
@@ -185,6 +192,17 @@ class Action(NamedTuple):
     unit: int = -1
     depth: int = -1
     at_ns: int = -1
+
+
+def new_event(kind: str, at_ns: int, stream: int = -1, frame: int = -1, job: int = -1, stage: int = -1, resource: str = "", unit: int = -1,
+              value: float = 0.0) -> Event:
+    """`Event(...)` in half the time: a simulation makes millions."""
+    return tuple.__new__(Event, (kind, at_ns, stream, frame, job, stage, resource, unit, value))
+
+
+def new_action(kind: str, job: int = -1, stage: int = -1, resource: str = "", unit: int = -1, depth: int = -1, at_ns: int = -1) -> Action:
+    """`Action(...)` in half the time."""
+    return tuple.__new__(Action, (kind, job, stage, resource, unit, depth, at_ns))
 
 
 class Job:

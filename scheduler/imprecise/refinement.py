@@ -38,7 +38,7 @@ class Refinement:
     def pick(self, resource: str) -> Job | None:
         """The job whose optional stage, `job.next`, starts now on a free unit. Those for which it is too late are published."""
         waiting, engine = self._waiting[resource], self._engine
-        if not waiting or engine.guest.fault or any(map(engine.has_mandatory, self._yields[resource])):
+        if not waiting or engine.guest.fault or any(map(engine.mandatory.busy, self._yields[resource])):
             return None
         ready, final = [], []
         for job in waiting.values():

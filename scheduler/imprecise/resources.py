@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 
-from .model import Event, Job, Stage
+from .model import NEVER_NS, Event, Job, Stage, Stream
 
 Unit = tuple[str, int]
 Entry = tuple[int, int, int, Job]
 """A mandatory stage that waits: (due or rank, release, job id, job); the least goes first."""
+
+
+def check(streams: Sequence[Stream], units: Mapping[str, int], guard_ns: int) -> None:
+    """Raises ValueError for a stage on a resource or unit that does not exist, and a guard that leaves nothing of a deadline."""
+    for stream in streams:
+        if guard_ns >= stream.deadline_ns:
+            raise ValueError(f"stream {stream.name!r}: the guard ({guard_ns} ns) leaves nothing of its deadline")
+        for stage in stream.stages:
+            if stage.resource not in units:
+                raise ValueError(f"stage {stage.name!r} needs resource {stage.resource!r}; there is {sorted(units)}")
+            if stage.units and not 0 <= min(stage.units) <= max(stage.units) < units[stage.resource]:
+                raise ValueError(f"stage {stage.name!r} needs units {stage.units} of {stage.resource!r}; it has {units[stage.resource]}")
 
 
 class Resources:
@@ -75,10 +87,11 @@ class Waiting:
         """Wait."""
         heappush(self._queues[resource], entry)
 
-    def any(self, resource: str) -> bool:
-        """Whether a stage waits there."""
+    def busy(self, resource: str) -> bool:
+        """Whether mandatory work waits or runs there."""
         self.tidy(resource)
-        return bool(self._queues[resource])
+        running = self._resources.running.items()
+        return bool(self._queues[resource]) or any(name == resource and job.done < job.needed for (name, _), (job, _) in running)
 
     def pop(self, resource: str) -> Entry | None:
         """The least entry whose stage has a free unit, or None."""
@@ -95,9 +108,19 @@ class Waiting:
             heappush(queue, other)
         return found
 
-    def entries(self, resource: str) -> list[Entry]:
-        """All that wait there, least first."""
-        return sorted(entry for entry in self._queues[resource] if not entry[3].closed)
+    def victim(self, resource: str, place: Callable[[Job], Entry]) -> int | None:
+        """The unit whose work comes last, where a stage that may run there waits and comes before it; None: there is none.
+
+        `place` is a running job's place in the queue; optional work comes after all.
+        """
+        running = [(place(job)[:3] if job.done < job.needed else (NEVER_NS,), unit)
+                   for (name, unit), (job, _) in self._resources.running.items() if name == resource]
+        for entry in sorted(entry for entry in self._queues[resource] if not entry[3].closed):
+            eligible = entry[3].next_stage.units
+            behind = [other for other in running if other[0] > entry[:3] and (not eligible or other[1] in eligible)]
+            if behind:
+                return max(behind)[1]
+        return None
 
     def tidy(self, resource: str) -> None:
         """Drop closed jobs from the front, else they pile up while the resource is lost."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .conditions import Machine, ResourceFault, StageFault
 from .draws import draw_items
 from .engine import Engine
-from .model import NEVER_NS, Event
+from .model import NEVER_NS, Event, new_event
 from .policies import make
 from .policies.base import Policy
 from .scenario import Scenario
@@ -106,8 +106,7 @@ class _Run:
 
     def loop(self) -> None:
         """Step the engine from instant to instant until every frame is closed and every stage has ended."""
-        step, pending, busy_ns, log, worlds = self.engine.step, self.pending, self.busy_ns, self.log, self.worlds
-        live, close = self.live, self._close
+        engine, pending, busy_ns, log, worlds, live = self.engine, self.pending, self.busy_ns, self.log, self.worlds, self.live
         careful = bool(self.stage_faults or pending or log is not None or self.preemptive) or not self.scenario.conditions.ideal
         careful = careful or any(stream.kind == "sieve" for stream in self.scenario.streams)
         completed: dict[int, int] = {}  # when the latest stage of an open job ended
@@ -131,7 +130,7 @@ class _Run:
                 frame = coming[index]
                 if frame[5]:
                     live[jobs] = frame
-                    events.append(Event("release", frame[3], frame[1], frame[2]))
+                    events.append(new_event("release", frame[3], frame[1], frame[2]))
                     jobs += 1
                 else:
                     self._drop(frame)
@@ -141,7 +140,7 @@ class _Run:
                     if self.progress is not None:
                         self.progress(jobs)
                 next_ns = coming[index][0] if coming else NEVER_NS
-            actions = step(now, events)
+            actions = engine.step(now, events)
             steps += 1
             if wake_ns <= now:
                 wake_ns = NEVER_NS
@@ -150,7 +149,7 @@ class _Run:
                 if kind == "start":
                     frame = live[job]
                     took = frame[5][stage]
-                    event = Event("done", now + took, -1, -1, job, stage, resource, unit, worlds[frame[1]].seen[stage][frame[4]])
+                    event = new_event("done", now + took, -1, -1, job, stage, resource, unit, worlds[frame[1]].seen[stage][frame[4]])
                     if careful:
                         event = self._begin(event, frame, now)
                         took = event.at_ns - now
@@ -162,7 +161,7 @@ class _Run:
                 elif kind == "preempt":
                     self._preempt(job, stage, resource, unit, now)
                 else:
-                    close(live.pop(job), job, depth if kind == "publish" else -1, now, completed.pop(job, -1))
+                    self._close(live.pop(job), job, depth if kind == "publish" else -1, now, completed.pop(job, -1))
             if log is not None:
                 log.step(now, events, actions)
         self.steps = steps

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ._plans import Steps, best, options_of
 from ._predict import NAMES, Means, Truth
-from ._steps import start, steps
+from ._steps import start
 from .base import Policy
 
 if TYPE_CHECKING:
     from ..engine import Engine
     from ..model import Job
     from .base import Choice
-
-Steps = list[tuple[int, float, int]]
-"""(time in ns, expected gain, first stage) of each way to go on that is worth something and ends in time."""
-Option = tuple[float, int, int, "Job", Steps]
-"""Least first: minus the best gain per ns, deadline, job id; then the job and its steps."""
 
 
 class DepthDP(Policy):
@@ -67,12 +62,12 @@ class DepthDP(Policy):
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Choice:
         """The densest job of the best plan."""
-        options = self._options(ready, engine)
+        options = options_of(ready, engine, None if self._means is None and self._truth is None else self._gains)
         if not options:
             return None if not self.idle else min(ready, key=lambda job: (job.confidence, job.deadline_ns, job.id))
         options.sort()
         now_ns = engine.now_ns
-        jobs = sorted([(job.publish_ns - now_ns, id, ahead) for _, _, id, job, ahead in options[:self.jobs]])
+        jobs: list[tuple[int, int, Steps]] = sorted([(job.publish_ns - now_ns, id, ahead) for _, _, id, job, ahead in options[:self.jobs]])
         waits = engine.free_in_ns(ready[0].next_stage.resource)
         ways = self.plan(jobs, waits)[1]
         left = next((option for option in options if option[2] not in ways), None)
@@ -80,88 +75,9 @@ class DepthDP(Policy):
         _, _, id, job, ahead = next((option for option in options if option[2] in ways), options[0])
         return start(job, ahead[ways.get(id, 0)][2])
 
-    def _options(self, ready: Sequence[Job], engine: Engine) -> list[Option]:
-        """What can still be gained, by job; jobs with nothing to gain in time are left out."""
-        now_ns, estimate_ns, calibrated = engine.now_ns, engine.estimate_ns, self._means is None and self._truth is None
-        known: dict[tuple[int, int], list[int]] = {}  # the time to each depth from a place in some stages
-        options: list[Option] = []
-        for job in ready:
-            stages, place, gains = job.stream.stages, (id(job.stream.stages), job.next), job.gains() if calibrated else self._gains(job)
-            if job.spent_ns or job.stream.kind != "milestone":
-                ahead = [(t, gain, first) for t, gain, first, _, _ in steps(job, engine, gains) if gain > 0]
-            else:
-                times = known.get(place)
-                if times is None:
-                    times = known[place] = list(accumulate([estimate_ns(stage) for stage in stages[job.next:]]))
-                room_ns = job.publish_ns - now_ns
-                ahead = [(t, gain, job.next) for t, gain in zip(times, gains) if gain > 0 and t <= room_ns]
-            if ahead:
-                best = max([gain / (t or 1) for t, gain, _ in ahead])
-                options.append((-best, job.deadline_ns, job.id, job, ahead))
-        return options
-
     def plan(self, jobs: Sequence[tuple[int, int, Steps]], waits: Sequence[int] = (0,)) -> tuple[float, dict[int, int]]:
-        """The net gain of the best plan and, by job id, which of its steps it takes; for one worker exact while `plans` are enough.
-
-        `jobs` by deadline: (time left in ns, id, steps, as in an option); `waits`: when each worker is free, in ns from now.
-        """
-        price = self.price
-        worth = [[(t, net, s) for s, (t, gain, _) in enumerate(ahead) if (net := gain - price * t) > 0] for _, _, ahead in jobs]
-        easy = _all_at_their_best(jobs, worth, waits)
-        if easy is not None:
-            return easy
-        alone, number = len(waits) == 1, 0
-        plans: list[_Plan] = [(sum(waits), 0.0, 0, None, 0, 0, tuple(waits))]
-        for (room_ns, id, _), own in zip(jobs, worth):
-            grown = plans[:]
-            for plan in plans:
-                used, loss, _, _, _, _, free = plan
-                for t, net, way in own:
-                    if free[0] + t <= room_ns:
-                        number += 1
-                        then = (used + t,) if alone else tuple(sorted((free[0] + t, *free[1:])))
-                        grown.append((used + t, loss - net, number, plan, id, way, then))
-            grown.sort()
-            plans, least = [], 1.0
-            for plan in grown:
-                if plan[1] < least:
-                    plans.append(plan)
-                    least = plan[1]
-            if len(plans) > self.plans:  # keep the best and an even sample of the cheaper ones
-                step = (len(plans) - 1) / (self.plans - 1)
-                plans = [plans[round(i * step)] for i in range(self.plans)]
-        gain, ways, last = -plans[-1][1], {}, plans[-1]
-        while last[3] is not None:
-            ways[last[4]] = last[5]
-            last = last[3]
-        return gain, ways
-
-
-_Plan = tuple[int, float, int, Any, int, int, tuple[int, ...]]
-"""Least first: time used, minus the gain, a number (of equals the first found wins); the plan that it extends by a job's step, the
-job's id, which step; when each worker is free, soonest first."""
-
-
-def _all_at_their_best(jobs: Sequence[tuple[int, int, Any]], worth: Sequence[Sequence[tuple[int, float, int]]],
-                       waits: Sequence[int]) -> tuple[float, dict[int, int]] | None:
-    """The plan in which each job takes the step that it gains most from, where that fits: no other can be better. None: it does not."""
-    free, total, least, ways = list(waits), 0.0, 1.0, {}
-    for (room_ns, id, _), own in zip(jobs, worth):
-        if own:
-            t, net, way = own[0]
-            for other in own[1:]:
-                if other[1] > net:
-                    t, net, way = other
-            end_ns = free[0] + t
-            if end_ns > room_ns:
-                return None
-            free[0] = end_ns
-            if len(free) > 1:
-                free.sort()
-            total += net
-            least = net if net < least else least
-            ways[id] = way
-    return (total, ways) if least > 1e-9 * total else None  # gains lost in rounding: let the programme decide
+        """The net gain of the best plan and, by job id, which of its steps it takes: `_plans.best` at the price."""
+        return best(jobs, waits, self.price, self.plans)
 
 
 POLICY = DepthDP
