@@ -15,7 +15,7 @@ COMPILED_ENV := .venv/compiled
 PIP := -m pip install --quiet --disable-pip-version-check
 SOURCES := pyproject.toml
 
-.PHONY: demo test test-sim test-compiled lint types test-models test-hw bench headline clean
+.PHONY: demo test test-arm test-sim test-compiled lint types test-models test-hw bench headline clean
 
 demo: $(RUN_ENV)/ready
 	$(RUN_ENV)/bin/edgert demo --out runs/demo
@@ -34,6 +34,11 @@ test-compiled: $(COMPILED_ENV)/ready
 
 test-models: $(MODELS_ENV)/ready
 	$(MODELS_ENV)/bin/python -m pytest --no-skips -m "" tests/models
+
+# Emulated Arm machines behind a real sshd, and the PYNQ image's packages: as root; what the system lacks is installed with apt-get.
+test-arm: $(TEST_ENV)/ready
+	unshare --mount --propagation private $(TEST_ENV)/bin/python -m pytest --no-skips tests/arm
+	$(TEST_ENV)/bin/python -m pytest --no-skips -m "" tests/fault/test_deploy_cut.py -k "sshd or host_key"
 
 test-hw: $(HW_ENV)/ready
 	$(HW_ENV)/bin/python -m pytest --no-skips -m "" tests/hw

@@ -3,6 +3,10 @@
 import json
 
 import pytest
+from arm_machine import here
+
+from edgert.executive.replay import replay
+from edgert.results.record import Run
 
 CPU = "aarch64"
 
@@ -30,9 +34,26 @@ def test_nothing_was_installed_there(deployed):
 
 @pytest.mark.parametrize("data", ["golden", "random:1000"])
 def test_every_engine_there_is_equal_to_the_reference_in_every_bit(deployed, data):
-    report = json.loads(deployed[0].edgert("model", "verify", "fashion", "--data", data, "--json").stdout)
-    (results,) = [entry["engines"] if isinstance(entry, dict) and "engines" in entry else entry for entry in report["data"]]
-    print(json.dumps(report))
-    ran = {r["engine"]: r for r in results if r["mismatches"] is not None}
-    assert {"numpy", "litert"} <= set(ran)
-    assert all(r["mismatches"] == 0 and r["distinct_outputs"] > r["frames"] / 2 for r in ran.values())
+    machine, _ = deployed
+    done = machine.edgert("model", "verify", "fashion", "--data", data, "--engine", "numpy", "--engine", "litert", "--json")
+    results = {r["engine"]: r for r in json.loads(done.stdout)["data"][0]["engines"]}
+    assert {"numpy", "litert"} <= set(results)
+    assert all(r["mismatches"] == 0 and r["distinct_outputs"] > r["frames"] / 2 for r in results.values())
+    assert results["litert"]["logits"] == 10 * results["litert"]["frames"]
+
+
+def test_a_run_from_here_brings_its_record_back(deployed, tmp_path):
+    machine, _ = deployed
+    here("remote", "run", machine.target.host, *machine.flags, "--best-effort", "--policy", "fifo-gated", "--rate", "5",
+         "--deadline", "150ms", "--duration", "3s", "--record", str(tmp_path / "there.db"))
+    with Run(tmp_path / "there.db") as run:
+        assert run.finished and len(run.frames) == 15 and run.meta["machine"]["architecture"] == CPU
+        assert replay(run)[2] is None
+
+
+def test_the_whole_demonstration_runs_there(deployed):
+    machine, _ = deployed
+    machine.edgert("demo", "--quick", "--out", "/root/demo")
+    page = (machine.root / "root/demo/report.html").read_text()
+    assert "aarch64" in page and page.rstrip().endswith("</html>") and "monolithic" in page
+    assert len(list((machine.root / "root/demo").glob("*.db"))) == 12

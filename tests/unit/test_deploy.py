@@ -29,7 +29,7 @@ from edgert.errors import (
 from modelkit.ternary import tflite
 
 FACTS = {"machine": "aarch64", "bits": 64, "python": [3, 11, 2], "implementation": "CPython", "executable": "/usr/bin/python3",
-         "glibc": "2.36", "numpy": "1.24.2", "numpy_fault": ""}
+         "glibc": "2.36", "numpy": "1.24.2", "numpy_fault": "", "board": ""}
 TARGET = ssh.Target("pi@board", 2222)
 
 

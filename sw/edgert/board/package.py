@@ -21,8 +21,9 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
+from ..accelerators import _bitstreams, _fabric
 from ..bundle import Bundle
-from ..errors import EdgertError, PythonUnfit, RemoteError, WrongMachine
+from ..errors import AcceleratorMissing, EdgertError, PythonUnfit, RemoteError, WrongMachine
 
 OURS = ("edgert", "imprecise", "modelkit")
 MACHINES = ("x86_64", "aarch64", "armv7l")
@@ -236,6 +237,23 @@ def bundle_files(bundle: Bundle) -> Iterator[tuple[str, bytes]]:
             yield name, (bundle.path / name).read_bytes()
 
 
+def bitstream_files(bundle: Bundle, named: str) -> tuple[dict[str, bytes], str]:
+    """The bitstream of the bundle's network for the board that calls itself `named`, checked, and a remark; nothing for other machines.
+
+    Raises BitstreamRefused where one is there that does not fit.
+    """
+    board = next((board for board in _fabric.BOARDS if any(word in named.lower() for word in board.told_by)), None)
+    if board is None:
+        return {}, ""
+    try:
+        folder, manifest = _bitstreams.find(board.name, bundle.model_id, _bitstreams.roots(bundle))
+    except AcceleratorMissing as error:
+        return {}, f"{error.message}: the mandatory part runs on that board's processor; to send one: {error.next_step}"
+    _bitstreams.check(folder, manifest, board.name, board.part, bundle.model_id)
+    names = ["manifest.json", *manifest["files"]]
+    return {f"bitstreams/{board.name}/{folder.name}/{name}": (folder / name).read_bytes() for name in names}, ""
+
+
 def make(bundle: Bundle, machine: str, facts: dict[str, Any], tflite: bool = True, folder: Path | None = None) -> Package:
     """The version for that machine. Raises EdgertError where wheels cannot be had."""
     runtime, note = runtime_for(machine, facts["python"], facts["numpy"]) if tflite else ("", "no TFLite runtime, as asked: no refinement")
@@ -246,8 +264,10 @@ def make(bundle: Bundle, machine: str, facts: dict[str, Any], tflite: bool = Tru
                 raise RemoteError(f"two wheels hold different files {path}, the second is {wheel.name}", "remove one of them from --wheels")
     content.update((f"python/{path}", data) for path, data in own_files())
     content.update((f"python/edgert/zoo/{bundle.name}/{path}", data) for path, data in bundle_files(bundle))
+    bits, remark = bitstream_files(bundle, facts["board"])
+    content.update(bits)
     content["start.py"], content["BUNDLE"] = START.encode(), bundle.name.encode()
     files = [*(File(path, data) for path, data in sorted(content.items())), File("edgert", LAUNCHER.encode(), executable=True)]
     state = hashlib.sha256("".join(f"{file.sha256} {file.path}\n" for file in files).encode())
     version = re.sub(r"[^A-Za-z0-9._]", "_", bundle.version)
-    return Package(f"{bundle.name}-{version}-{state.hexdigest()[:12]}", tuple(files), (note,) if note else ())
+    return Package(f"{bundle.name}-{version}-{state.hexdigest()[:12]}", tuple(files), tuple(text for text in (note, remark) if text))

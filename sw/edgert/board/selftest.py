@@ -1,8 +1,8 @@
 """`edgert board selftest`: the tests that run on the machine that will answer frames, from whatever is installed there.
 
 bundle       its files are those that the manifest names, and the network is the one described
-hardware     what the accelerator can say of itself before it is asked for an answer (`hardware_checks`): fabric programmed, clock
-             running, identification registers, the model's hash; only where the accelerator is hardware
+hardware     what the accelerator can say of itself before it is asked for an answer (`hardware_checks(bundle)`, which yields (name,
+             right, found, fix)): fabric programmed, clock running, identification registers, the model's hash; only where it is hardware
 golden       the golden frames, equal in every bit
 throughput   the same frames one after the other for a while, as fast as it goes, every answer compared again; the longest time
 stages       each TFLite stage loads and gives finite, repeatable logits on the golden frames
@@ -62,10 +62,8 @@ def _accelerator(bundle: Bundle, name: str, seconds: float) -> Iterator[Check]:
         yield Check("golden frames", FAILED, error.message, error.next_step or "choose another one with --accelerator")
         return
     try:
-        if name == "auto" and chosen.hardware:
-            chosen.close()
+        if name == "auto":
             yield from _hardware(bundle, chosen)
-            chosen.open(bundle)
         yield Check("golden frames", OK, f"{chosen.name}: {why}")
         yield from _throughput(bundle, chosen, seconds)
     except AcceleratorError as error:

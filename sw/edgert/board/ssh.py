@@ -79,12 +79,14 @@ class Link:
 
     target: Target
     folder: str = field(default="", init=False)
+    _program: bytes = field(default=b"", init=False, repr=False)
 
     def __enter__(self) -> Link:
         if self.target.host.startswith("-") or not self.target.host:
             raise RemoteError(f"{self.target.host!r} is no USER@HOST", "name it like pi@raspberrypi.local")
         if shutil.which("ssh") is None:
             raise RemoteError("there is no ssh on this computer", "sudo apt install openssh-client")
+        self._program = Path(receiver.__file__).read_bytes()
         self.folder = tempfile.mkdtemp(prefix="edgert-ssh-")
         try:
             with tempfile.TemporaryFile(dir=self.folder) as said:  # a file: the connection that stays behind would keep a pipe open
@@ -118,9 +120,8 @@ class Link:
         process = subprocess.Popen([*self._command(), self.target.host, shlex.join(there)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, start_new_session=True)
         session = Session(self.target, process, through)
-        source = Path(receiver.__file__).read_bytes()
         body = json.dumps({"verb": verb, **request}).encode()
-        session.send(b"%d\n" % len(source) + source + b"%d\n" % len(body) + body)
+        session.send(b"%d\n" % len(self._program) + self._program + b"%d\n" % len(body) + body)
         return session
 
 
