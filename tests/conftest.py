@@ -1,6 +1,10 @@
 """Puts this folder on the import path, so that tests import `reference` and other shared helpers by name; `--no-skips`."""
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
+settings.load_profile("no deadline")
 
 MAY_SKIP = "needs ../shared/data"
 skipped = []

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,7 +196,7 @@ def view_of(world: Scenario, result: Simulation) -> View:
     columns["label"] = columns["answer"] = np.full(len(table), -1, dtype=np.int64)
     columns.update({name: table[name].astype(np.int64) for name in ("stream", "status", "correct")})
     columns.update({name: table[name] for name in ("confidence", "utility")})
-    streams = tuple(StreamInfo(s.name, "", s.period_ns, s.deadline_ns, s.jitter_ns, s.weight, tuple(vars(stage) for stage in s.stages))
+    streams = tuple(StreamInfo(s.name, "", s.period_ns, s.deadline_ns, s.jitter_ns, s.weight, tuple(asdict(stage) for stage in s.stages))
                     for s in world.streams)
     return View(result.policy, {"policy": result.policy, "kind": "simulated", "seed": result.seed}, streams, columns, {}, (), (), {})
 
@@ -286,7 +287,7 @@ def _recorded(path: Path, overwrite: bool, world: Scenario, spec: str, seed: int
             self.writer.stage(StageRow(*row))
 
     streams = [{"name": s.name, "source": _source(s.stages[0].name, bundles), "period_ns": s.period_ns, "deadline_ns": s.deadline_ns,
-                "jitter_ns": s.jitter_ns, "weight": s.weight, "stages": [dict(vars(stage)) for stage in s.stages]} for s in world.streams]
+                "jitter_ns": s.jitter_ns, "weight": s.weight, "stages": [asdict(stage) for stage in s.stages]} for s in world.streams]
     bundle = next(iter(bundles.values()), None)
     meta = {"kind": "simulated", "edgert": __version__, "argv": sys.argv[1:], "bundle": bundle and bundle.name,
             "model_id": bundle and bundle.model_id, "policy": spec, "accelerator": "simulated", "emulated": False, "load": world.load,

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,7 +203,7 @@ def _write_meta(recorder: RingRecorder, ready: Prepared, machine: dict[str, Any]
                 start_ns: int) -> None:
     given = ready.options
     streams = [{"name": s.name, "source": spec, "period_ns": s.period_ns, "deadline_ns": s.deadline_ns, "jitter_ns": s.jitter_ns,
-                "weight": s.weight, "offset_ns": offset, "stages": [dict(vars(stage)) for stage in s.stages]}
+                "weight": s.weight, "offset_ns": offset, "stages": [asdict(stage) for stage in s.stages]}
                for s, spec, offset in zip(ready.streams, ready.specs, ready.offsets_ns)]
     values = {
         "kind": "live", "edgert": __version__, "argv": list(given.argv), "bundle": ready.bundle.name,
