@@ -11,7 +11,7 @@ import pytest
 from gateware.hls import emulation, project
 from gateware.hls.network import Choice
 from modelkit.ternary import reference
-from modelkit.ternary.layers import Dense
+from modelkit.ternary.layers import Dense, MaxPool
 from modelkit.ternary.network import Network
 
 pytestmark = pytest.mark.hw
@@ -53,10 +53,10 @@ def test_every_layer_kind_strategy_and_backend_is_exact(tmp_path, name, backend,
     assert found["mismatches"] == 0 and found["frames"] == 1000
     assert found["distinct_outputs"] > 30
     MET[f"{name}-{backend}"] = found
-    unrolled = [layer for layer in record["layers"] if layer["strategy"] != "distributed_arithmetic"]
-    shifts = (tmp_path / "firmware" / "parameters.h").read_text().count("struct config") and products(tmp_path).get("mult", 0)
-    assert products(tmp_path).get("weight_ternary", 0) == len(unrolled)
-    assert shifts <= len(record["layers"])  # one a layer that is scaled by 2^-shift, none for weights
+    added = sum(layer["strategy"] != "distributed_arithmetic" for layer in record["layers"])
+    assert added <= products(tmp_path).get("weight_ternary", 0) <= len(record["layers"])  # none of them multiplies its weights
+    shifted = sum(bool(np.any(layer.shift)) for layer in network.layers if not isinstance(layer, MaxPool))
+    assert products(tmp_path).get("mult", 0) == shifted  # by 2^-shift
 
 
 def test_what_was_met_is_enough_to_mean_something():
@@ -107,10 +107,13 @@ def test_short_and_long_frames_are_named_not_answered_and_leave_the_next_right(c
 def test_the_comparison_sees_one_changed_weight_one_bias_and_one_shift(conv, tmp_path):
     folder, network, frames, _ = conv
     layer = network.layers[-1]
+    *_, (_, _, inputs), (_, _, logits) = reference.trace(network, frames)
+    row, column = inputs.reshape(len(frames), -1).std(axis=0).argmax(), logits.std(axis=0).argmax()
+    one = np.eye(network.classes, dtype=int)[column]
     weights = layer.weights.copy()
-    weights[3, 2] = 1 if weights[3, 2] < 1 else -1
-    for changed in (Dense(weights, layer.bias, layer.shift), Dense(layer.weights, layer.bias + np.eye(7, dtype=int)[1] * 300, layer.shift),
-                    Dense(layer.weights, layer.bias, layer.shift + np.eye(7, dtype=int)[5])):
+    weights[row, column] = 1 if weights[row, column] < 1 else -1
+    for changed in (Dense(weights, layer.bias, layer.shift), Dense(layer.weights, layer.bias + 2 * one, layer.shift),
+                    Dense(layer.weights, layer.bias, layer.shift + one)):
         other = Network(network.input_shape, [*network.layers[:-1], changed])
         loaded = emulation.Emulation(folder / emulation.LIBRARY, folder / "firmware" / "weights", network)
         assert emulation.compare(loaded, network, frames).mismatches == 0
