@@ -37,13 +37,14 @@ class Accelerator:
     """An engine of a bundle's ternary network: frame in, int8 logits out, equal to the integer reference bit for bit.
 
     `rank` orders what `auto` tries, highest first; 0: only where it is asked for. `hardware`: it needs more than this computer's
-    processor. `emulated` is said in every report.
+    processor. `emulated` is said in every report. `builds`: opening it may take minutes, for something is built first.
     """
 
     name: str = ""
     rank: int = 0
     hardware: bool = False
     emulated: bool = False
+    builds: bool = False
 
     def open(self, bundle: Bundle) -> None:
         """Load the network. Raises AcceleratorMissing where it cannot run here, AcceleratorError where it fails."""

@@ -43,6 +43,7 @@ class RtlAccelerator(Promise, PynqAccelerator):
     name = "rtl"
     rank = 0
     emulated = True
+    builds = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -98,7 +98,7 @@ def examine(bundle: str = "fashion", root: Path = Path("/"), say: Callable[[Chec
     add(_bundle(bundle, loaded))
     add(_runtime(machine, loaded))
     for one in loaded:
-        add(_self_tests(one, works))
+        add(_self_tests(machine, one, works))
     memory = not any(c.name == "shared memory" and c.level == FAILED for c in checks)
     possible = bool(loaded) and bool(works) and memory
     lacking = [text for text, there in (("no usable bundle", loaded), ("no accelerator that passes its self-test", works or not loaded),
@@ -257,13 +257,23 @@ def _runtime(machine: Machine, loaded: list[Bundle]) -> Iterator[Check]:
             yield Check("delegation", OK, f"{len(stages)} of {len(stages)} models of {bundle.name} run wholly in XNNPACK")
 
 
-def _self_tests(bundle: Bundle, works: list[str]) -> Iterator[Check]:
+def _self_tests(machine: Machine, bundle: Bundle, works: list[str]) -> Iterator[Check]:
     """Every accelerator, best first; `works` gets the names of those that `auto` could take, in that order."""
+    no_fpga = not machine.texts("sys/class/fpga_manager/*/state")
     usual = accelerators.by_rank()
     for name in [*usual, *(n for n in accelerators.names() if n not in usual)]:
+        hardware = False
         try:
+            made = accelerators.make(name)
+            if getattr(made, "builds", False):
+                yield Check(f"accelerator {name}", OK, f"not tried, it is built first; edgert board selftest --accelerator {name} does")
+                continue
+            hardware = getattr(made, "hardware", False)
             accelerator, why = accelerators.choose(name, bundle)
         except AcceleratorMissing as error:
+            if hardware and no_fpga:
+                yield Check(f"accelerator {name}", OK, error.message)
+                continue
             yield Check(f"accelerator {name}", WARNING, error.message, error.next_step or "choose another one with --accelerator")
             continue
         except (AcceleratorError, BundleError) as error:
