@@ -23,7 +23,7 @@ def main():
         return 255
     if "-O" in arguments or "-N" in arguments:
         return 0
-    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    environment = {"HOME": str(home), "PATH": f"{home}/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
     child = subprocess.Popen(["bash", "-c", arguments[-1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=home,
                              start_new_session=True)
     back, counter = child.stdout.fileno(), home / "bytes"

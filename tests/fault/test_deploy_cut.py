@@ -302,6 +302,47 @@ def test_a_version_that_a_run_uses_is_not_removed(stand_in, bundles, put):
         assert stand_in.first in stand_in.versions()
 
 
+# A board whose FPGA only root may touch -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def board(stand_in, monkeypatch):
+    """A PYNQ board with a user who is not root; `sudo` there does what its file says."""
+    real = deploying.look
+    (stand_in.home / "bin").mkdir()
+
+    def look(link):
+        return {**real(link), "uid": 1000, "fpga": True, "pynq": True}
+
+    def sudo(text):
+        program = stand_in.home / "bin" / "sudo"
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+        return stand_in
+
+    monkeypatch.setattr(deploying, "look", look)
+    with open(stand_in.home / ".bash_profile", "a") as file:
+        file.write('export XILINX_XRT=/usr\nexport PATH="$HOME/bin:$PATH"\n')
+    return sudo
+
+
+def test_on_a_pynq_board_commands_run_as_root_in_a_login_shell(board, bundles, put, monkeypatch):
+    machine = board('[ "$1" = -n ] && shift && echo "$*" >> "$HOME/became" && exec env -i HOME="$HOME" PATH=/usr/bin:/bin ROOT=1 "$@"')
+    launcher = package.LAUNCHER.replace("export PYTHONPATH\n", 'export PYTHONPATH\necho "$ROOT $XILINX_XRT" >> "$HOME/seen"\n')
+    monkeypatch.setattr(package, "LAUNCHER", launcher)
+    done = put(bundles[1], machine)
+    assert machine.link("current") == done.version
+    assert set((machine.home / "seen").read_text().splitlines()) == {"1 /usr"}
+    assert all(line.startswith("bash -lc ") for line in (machine.home / "became").read_text().splitlines())
+
+
+def test_where_the_board_does_not_let_become_root_it_says_how_to_allow_it(board, bundles, put):
+    machine = board("echo 'sudo: a password is required' >&2; exit 1")
+    with pytest.raises(LoginRefused, match=r"become root without a password.*NOPASSWD"):
+        put(bundles[1], machine)
+    assert machine.link("current") == machine.first
+
+
 # Real ssh -----------------------------------------------------------------------------------------------------------------
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle, load
-from ..errors import DeployRefused, HashMismatch, RemoteError
+from ..errors import DeployRefused, HashMismatch, LoginRefused, RemoteError
 from . import package
-from .ssh import Link, Session, Target
+from .ssh import Link, Session, Target, fault
 
 WAIT_S = 90.0  # longer than the program there waits for a connection that was cut
 TRIAL_S = 900.0  # a first start on a slow board compiles every module
@@ -118,11 +118,14 @@ def _transfer(session: Session, contents: dict[str, bytes], say: Callable[[str],
 def _judge(target: Target, version: str, trial: dict[str, Any]) -> list[dict[str, Any]]:
     """The checks of a trial that passed. Raises DeployRefused with what failed."""
     try:
-        checks: list[dict[str, Any]] = json.loads(trial["out"][trial["out"].index("{"):])["checks"]
-    except (ValueError, KeyError):
+        checks: list[dict[str, Any]] = json.loads(trial["out"].splitlines()[-1])["checks"]  # before it, what login scripts print
+    except (ValueError, KeyError, IndexError, TypeError):
         checks = []
     if trial["code"] == 0 and checks:
         return checks
+    refused = fault(target, trial["err"], open_already=True)
+    if isinstance(refused, LoginRefused):
+        raise refused  # not let become root
     failed = [f"{check['name']}: {check['found']}" for check in checks if check["level"] == "failed"] or [_last(trial)]
     fixes = [check["fix"] for check in checks if check["level"] == "failed" and check["fix"]]
     raise DeployRefused(f"{version} does not pass its self-test on {target.host} ({'; '.join(failed)}); what was in use there still is",

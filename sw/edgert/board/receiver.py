@@ -442,6 +442,8 @@ def attend(child: "subprocess.Popen[bytes]") -> int:
 def fetch(request: "Request") -> None:
     """Give a record back as one file, whatever the state that its run left it in; `D` on stdin: it arrived, and can be removed."""
     runs = os.path.join(request["base"], "runs")
+    if any(in_use(folder) for folder in glob.glob(os.path.join(request["base"], "versions", "*"))):
+        raise Refused("running")  # its record would be taken from it
     names = sorted(glob.glob(os.path.join(runs, "*.db")), key=os.path.getmtime)
     path = os.path.join(runs, request["record"]) if request["record"] else (names or [""])[-1]
     if not os.path.isfile(path):

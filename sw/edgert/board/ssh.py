@@ -240,7 +240,8 @@ def fault(target: Target, said: str, open_already: bool) -> RemoteError:
     if "Host key verification failed" in said or "host key is known" in said:
         return HostKeyRefused(f"the host key of {known} is not known here; expected it in ~/.ssh/known_hosts",
                               f"log in once and compare the fingerprint: {target.by_hand()}")
-    if any(words in said for words in ("password is required", "not allowed to execute", "not in the sudoers", "sudo: command not found")):
+    if any(words in said for words in ("password is required", "not allowed to execute", "not in the sudoers", "sudo: command not found",
+                                     "directory: 'sudo'")):
         return LoginRefused(f"{target.host} does not let this user become root without a password ({last})",
                             "deploy as root, or allow it there: echo \"$USER ALL=(ALL) NOPASSWD: ALL\" | sudo tee /etc/sudoers.d/edgert")
     if "Permission denied (" in said or "Too many authentication failures" in said:
@@ -279,6 +280,8 @@ def complaint(target: Target, message: dict[str, Any]) -> EdgertError:
                            f"edgert remote run {target.flags()} --duration 10s --record runs/there.db")
     if kind == "record":
         return RecordError(f"the record {message['record']} in {where}/runs cannot be read ({message['reason']})", "run again")
+    if kind == "running":
+        return RemoteError(f"a run is under way in {where}", "wait for its end, then type the command again")
     if kind == "idle":
         return ConnectionLost(f"{target.host} received nothing for {message['seconds']:g} s", AGAIN)
     reason = message.get("reason", kind)
