@@ -135,7 +135,7 @@ def test_a_differing_emulation_is_exit_code_3_and_is_not_kept(home, bundle, tmp_
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "hls"
 
-    def write(network, frames, target, settings):
+    def write(network, frames, target, settings, replace):
         shutil.copytree(home / "hls", target, dirs_exist_ok=True)
         spoil_weights(target / "firmware")
         return project.load_record(target)
@@ -165,6 +165,9 @@ def test_only_an_earlier_project_is_replaced_and_only_when_asked(home, tmp_path)
         run(home / "toy", "-o", home / "hls")
     assert (tmp_path / "mine.txt").read_text() == "precious"
     shutil.copytree(home / "hls", tmp_path / "again")
+    with pytest.raises(UsageError, match="unknown strategy"):
+        run(home / "toy", "-o", tmp_path / "again", "--overwrite", "--strategy", "fast")
+    assert (tmp_path / "again" / emulation.LIBRARY).exists()
     code, out = run(home / "toy", "-o", tmp_path / "again", "--overwrite", "--no-compile")
     assert code == 0 and "never synthesised" in out and not (tmp_path / "again" / emulation.LIBRARY).exists()
     assert json.loads((tmp_path / "again" / "hls.json").read_text())["emulation"] is None

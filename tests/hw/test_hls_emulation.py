@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 
 import hls_cases
 import numpy as np
@@ -154,6 +155,33 @@ def test_code_that_does_not_compile_is_named(conv, tmp_path):
     wrapper.write_text(wrapper.read_text().replace("beat_t beat;", "beat_t beat", 1))
     with pytest.raises(emulation.EmulationError, match=r"does not compile.*error"):
         emulation.compile_library(tmp_path)
+
+
+def test_the_vendor_test_bench_passes_and_fails_as_it_should(conv, tmp_path):
+    folder, network, frames, _ = conv
+    name = project.NAME
+    sources = [f"{name}_test.cpp", f"firmware/{name}.cpp", f"firmware/{name}_axi.cpp"]
+    weights = folder / "firmware" / "weights"
+    flags = ["-std=c++11", "-w", "-Ifirmware/ap_types", f'-DWEIGHTS_DIR="{weights}"']
+    subprocess.run([emulation.compiler(), *flags, *sources, "-o", tmp_path / "bench"], cwd=folder, check=True)
+    done = subprocess.run([tmp_path / "bench"], cwd=folder, capture_output=True, text=True, check=False)
+    count = project.BENCH_FRAMES * network.classes
+    assert (done.returncode, done.stdout.strip()) == (0, f"0 of {count} logits differ")
+    shutil.copytree(folder / "tb_data", tmp_path / "tb_data")
+    logits = np.loadtxt(tmp_path / "tb_data" / "logits.dat", dtype=int)
+    assert (logits == reference.forward(network, frames[: project.BENCH_FRAMES])).all()
+    logits[7, 3] += 1
+    np.savetxt(tmp_path / "tb_data" / "logits.dat", logits, fmt="%d")
+    done = subprocess.run([tmp_path / "bench"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (1, f"1 of {count} logits differ")
+
+
+def test_a_project_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    network, frames = hls_cases.build("dense", frames=20)
+    monkeypatch.setattr(project, "_check_weights", lambda folder: (_ for _ in ()).throw(ValueError("made up")))
+    with pytest.raises(ValueError, match="made up"):
+        project.write(network, frames, tmp_path / "here", project.Settings())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_project_says_what_it_is(conv):

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from gateware.boards import board
+from gateware.boards import Board, board
 from gateware.hls import emulation, vendor, wrapper
 from gateware.hls.network import BACKENDS, Choice, Plan, Unsupported, convert, plans
 from gateware.shell import write_shell
@@ -47,8 +47,8 @@ class Settings:
     choice: Choice = attrs.field(factory=Choice)
 
 
-def write(network: Network, frames: np.ndarray, folder: Path, settings: Settings) -> dict[str, Any]:
-    """Write the project of `network` into the empty or new `folder`; `hls.json` as a dict.
+def write(network: Network, frames: np.ndarray, folder: Path, settings: Settings, replace: bool = False) -> dict[str, Any]:
+    """Write the project of `network` into the empty or new `folder` (`replace`: any), whole or not at all; `hls.json` as a dict.
 
     `frames` uint8 [n, h, w, c] are what the emulation is held to and the first of them the test bench's. Raises Unsupported where the
     network or the options cannot be, ImportError without the extra `hw`, ValueError where hls4ml did not do what was planned.
@@ -56,7 +56,19 @@ def write(network: Network, frames: np.ndarray, folder: Path, settings: Settings
     planned = plans(network, settings.backend, settings.choice)
     target = board(settings.board)
     clock_hz = target.clock(settings.clock_hz or target.clock_hz).hz
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as scratch:
+        fresh = Path(scratch) / "project"
+        fresh.mkdir()
+        record = _write(network, frames, fresh, settings, planned, target, clock_hz)
+        if folder.exists():
+            shutil.rmtree(folder) if replace else folder.rmdir()
+        fresh.rename(folder)
+    return record
+
+
+def _write(network: Network, frames: np.ndarray, folder: Path, settings: Settings, planned: list[Plan], target: Board,
+           clock_hz: int) -> dict[str, Any]:
     with _into(folder / "hls4ml.log"):
         graph = convert(network, planned, str(folder), settings.backend, target, 1e9 / clock_hz, NAME)
         graph.write()

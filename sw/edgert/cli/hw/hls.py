@@ -68,10 +68,10 @@ def hls(
     all_strategies, strategies = _split(strategy, "--strategy", "auto")
     all_reuses, reuses = _split(reuse, "--reuse", "0")
     choice = Choice(all_strategies, _whole(all_reuses), strategies, {name: _whole(text) for name, text in reuses.items()})
-    _clear(out, overwrite, project.RECORD)
+    _check_free(out, overwrite, project.RECORD)
     try:
         settings = project.Settings(board, backend, int(clock_mhz * 1e6), choice)
-        record = project.write(given.network, _frames(given, frames, seed), out, settings)
+        record = project.write(given.network, _frames(given, frames, seed), out, settings, overwrite)
     except Unsupported as error:
         raise UsageError(f"bundle {given.name!r}: {error}", "see `edgert hw hls --help`") from None
     except ImportError as error:
@@ -110,17 +110,14 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _clear(out: Path, overwrite: bool, record: str) -> None:
-    """Make sure that `out` is empty. Raises UsageError where it holds something that is not to be replaced."""
-    import shutil
-
+def _check_free(out: Path, overwrite: bool, record: str) -> None:
+    """Raise UsageError where `out` holds something that is not to be replaced."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir() or not (out / record).is_file():
         raise UsageError(f"{out} is there and no earlier project", "name another directory")
     if not overwrite:
         raise UsageError(f"{out} holds an earlier project", "--overwrite replaces it")
-    shutil.rmtree(out)
 
 
 def _frames(bundle: Bundle, count: int, seed: int) -> np.ndarray:
