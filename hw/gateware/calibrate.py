@@ -83,7 +83,7 @@ def batch_of(seed: int, size: int) -> list[LayerPlan]:
         made = layer_plan(len(plans), layer, shape, largest, choice, out_bits=bits)
         if made.weight_word * made.cycles > 24_000:
             made = attrs.evolve(made, choice=attrs.evolve(choice, weights_block=True))
-        if made.terms * made.choice.pe <= 800 and made.cycles <= 5000 and made.span * made.choice.simd * made.bits < 200_000:
+        if made.terms * made.choice.pe <= 400 and made.cycles <= 5000 and made.span * made.choice.simd * made.bits < 200_000:
             plans.append(made)
     return plans
 

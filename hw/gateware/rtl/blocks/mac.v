@@ -49,18 +49,22 @@ module mac #(
     // Which beat of a result, and which group of results, is at the accumulator.
     wire arrived = flow[LATENCY-1];
     reg [SFW-1:0] beat;
+    reg first, last;                                    // beat == 0, beat == SF - 1: registers, since every accumulator looks at them
     reg [NFW-1:0] group;
-    wire first = beat == 0, last = beat == SF - 1;
     wire [NFW-1:0] group_next = en && arrived && last ? (group == NF - 1 ? 0 : group + 1'b1) : group;
     wire [PE*(SB+ACC)-1:0] bias;
     rom #(.WIDTH(PE*(SB+ACC)), .DEPTH(NF), .AW(NFW), .FILE(BIASES)) biases (.clk(clk), .en(1'b1), .addr(rst ? {NFW{1'b0}} : group_next), .q(bias));
     always @(posedge clk) begin
         if (rst) begin
-            flow <= 0; done <= 0; beat <= 0; group <= 0;
+            flow <= 0; done <= 0; beat <= 0; group <= 0; first <= 1; last <= SF == 1;
         end else if (en) begin
             flow <= {flow, s_valid};
             done <= {done[0], arrived && last};
-            if (arrived) beat <= last ? 0 : beat + 1'b1;
+            if (arrived) begin
+                beat <= last ? 0 : beat + 1'b1;
+                first <= last;
+                last <= SF == 1 || (!last && beat == SF - 2);
+            end
             group <= group_next;
         end
     end

@@ -10,15 +10,19 @@ module maxpool #(
     reg valid;
     reg [SFW-1:0] beat;
     wire en = !valid || m_ready;
-    wire first = beat == 0, last = beat == SF - 1;
+    reg first, last;
     assign s_ready = en;
     assign m_valid = valid;
     always @(posedge clk)
         if (rst) begin
-            valid <= 0; beat <= 0;
+            valid <= 0; beat <= 0; first <= 1; last <= SF == 1;
         end else if (en) begin
             valid <= s_valid && last;
-            if (s_valid) beat <= last ? 0 : beat + 1'b1;
+            if (s_valid) begin
+                beat <= last ? 0 : beat + 1'b1;
+                first <= last;
+                last <= SF == 1 || (!last && beat == SF - 2);
+            end
         end
     genvar p;
     generate
