@@ -112,6 +112,7 @@ class _Run:
         self.order = 0
         self.running: dict[tuple[str, int], int] = {}  # unit -> order of the event that ends what runs there
         self.ends: dict[int, int] = {}  # when
+        self.backs: dict[int, int] = {}  # how long after it the unit comes back
         self.left: dict[tuple[int, int], int] = {}  # of preempted stages
         self.attempts: dict[tuple[int, int], int] = {}
         self.unknown: set[tuple[int, int]] = set()
@@ -190,13 +191,15 @@ class _Run:
     def _ended(self, now: int) -> list[Event]:
         events = []
         while self.heap and self.heap[0][0] <= now:
-            _, order, event = heappop(self.heap)
+            at_ns, order, event = heappop(self.heap)
             unit = (event.resource, event.unit)
             if event.kind == "back":
                 events.append(event._replace(at_ns=now))
             elif self.running.get(unit) == order:  # else its unit was lost, or it was preempted
                 del self.running[unit]
                 events.append(event)
+                if order in self.backs:
+                    self._push(at_ns + self.backs[order], Event("back", 0, resource=unit[0], unit=unit[1]))
                 if event.kind == "done":
                     self.depths[event.job] = self._depth(event.job, event.stage)
         return events
@@ -226,7 +229,7 @@ class _Run:
         self.running[unit], self.ends[self.order] = self.order, end_ns
         self.attempts[key] = attempt + 1
         if spell.kind == "abandoned" and spell.back_ns >= 0:
-            self._push(end_ns + spell.back_ns, Event("back", 0, resource=unit[0], unit=unit[1]))
+            self.backs[self.order] = spell.back_ns
 
     def _depth(self, number: int, stage: int) -> int:
         """The depth of a job's answer with a stage, also where a policy does not split."""
