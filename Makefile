@@ -14,6 +14,7 @@ HW_ENV := .venv/hw
 COMPILED_ENV := .venv/compiled
 PIP := -m pip install --quiet --disable-pip-version-check
 SOURCES := pyproject.toml
+SPREAD := -n 2 --dist loadfile
 
 .PHONY: demo test test-arm test-sim test-compiled lint types test-models test-hw bench headline clean
 
@@ -21,19 +22,20 @@ demo: $(RUN_ENV)/ready
 	$(RUN_ENV)/bin/edgert demo --out runs/demo
 
 test: $(TEST_ENV)/ready
-	$(TEST_ENV)/bin/python -m pytest --no-skips
+	$(TEST_ENV)/bin/python -m pytest --no-skips $(SPREAD) tests/unit tests/sim
+	$(TEST_ENV)/bin/python -m pytest --no-skips tests/fault
 
 test-sim: $(TEST_ENV)/ready
 	$(TEST_ENV)/bin/python $(PIP) -e '.[oracle]'
-	$(TEST_ENV)/bin/python -m pytest --no-skips -m slow tests/unit tests/sim tests/fault
+	$(TEST_ENV)/bin/python -m pytest --no-skips $(SPREAD) -m slow tests/unit tests/sim tests/fault
 
 test-compiled: $(COMPILED_ENV)/ready
-	$(COMPILED_ENV)/bin/python -m pytest --no-skips tests/compiled tests/sim tests/unit/test_engine.py tests/unit/test_policies*.py
+	$(COMPILED_ENV)/bin/python -m pytest --no-skips $(SPREAD) tests/compiled tests/sim tests/unit/test_engine.py tests/unit/test_policies*.py
 	$(COMPILED_ENV)/bin/python tests/bench/compiled.py
 	$(COMPILED_ENV)/bin/python tests/bench/streaming.py
 
 test-models: $(MODELS_ENV)/ready
-	$(MODELS_ENV)/bin/python -m pytest --no-skips -m "" tests/models
+	$(MODELS_ENV)/bin/python -m pytest --no-skips $(SPREAD) -m "" tests/models
 
 # Emulated Arm machines behind a real sshd, and the PYNQ image's packages: as root; what the system lacks is installed with apt-get.
 test-arm: $(TEST_ENV)/ready
@@ -41,7 +43,7 @@ test-arm: $(TEST_ENV)/ready
 	$(TEST_ENV)/bin/python -m pytest --no-skips -m "" tests/fault/test_deploy_cut.py -k "sshd or host_key"
 
 test-hw: $(HW_ENV)/ready
-	$(HW_ENV)/bin/python -m pytest --no-skips -m "" tests/hw
+	$(HW_ENV)/bin/python -m pytest --no-skips $(SPREAD) -m "" tests/hw
 
 lint: $(LINT_ENV)/ready
 	$(LINT_ENV)/bin/ruff check .

@@ -1,6 +1,5 @@
 """Puts this folder on the import path, so that tests import `reference` and other shared helpers by name; `--no-skips`."""
 
-import pytest
 from hypothesis import settings
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
@@ -15,11 +14,8 @@ def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help=f"fail when a test skips, unless its reason is {MAY_SKIP!r}")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item):
-    report = yield
+def pytest_runtest_logreport(report):
     note(report)
-    return report
 
 
 def pytest_collectreport(report):

@@ -208,7 +208,8 @@ def test_policies_are_listed_with_rule_parameters_and_source(monkeypatch, capsys
     rows = {row["name"]: row for row in json.loads(out)["policies"]}
     assert code == 0 and err == ""
     assert set(policies.names()) < set(rows)
-    assert rows["priced-density"]["default"] and not rows["depth-dp"]["default"] and rows["depth-dp"]["parameters"]["predictor"] == "calibrated"
+    listed = rows["depth-dp"]
+    assert rows["priced-density"]["default"] and not listed["default"] and listed["parameters"]["predictor"] == "calibrated"
     assert not rows["monolithic"]["guarantees"] and rows["threshold"]["parameters"] == {"theta": 0.8}
     assert all(row["source"] == "shipped" and 20 < len(row["rule"]) < 140 and row["error"] is None
                for name, row in rows.items() if name in policies.names())
