@@ -180,13 +180,14 @@ class FakeShell:
         for job in self.jobs:
             if job.pixels is None and self.cycles >= job.fetched and not self.memory_hangs:
                 job.refused = self._refused(job.source, self.frame_bytes)
-                at = job.source - self.base
+                at = max(0, job.source - self.base)
                 job.pixels = self.memory[at:at + self.frame_bytes].copy()
         if self.jobs and self.jobs[0].pixels is not None and self.cycles >= self.jobs[0].due and not self.hung:
             self._answer(self.jobs[0])
 
     def _refused(self, address, count):
-        return any(address + count > low and address < high for low, high in self.refused_ranges)
+        outside = address < self.base or address + count > self.base + len(self.memory)
+        return outside or any(address + count > low and address < high for low, high in self.refused_ranges)
 
     def _answer(self, job):
         if self.inject:
