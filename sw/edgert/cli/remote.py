@@ -88,7 +88,7 @@ def split(given: list[str]) -> tuple[list[str], Path | None, Path | None, bool]:
         raise UsageError(f"the bundle that was deployed is run, found {given[0]!r}", "leave it out, or edgert deploy it")
     command: Any = typer.main.get_command(running.app)
     parsed = command.make_context("edgert remote run", list(given))
-    record, like = parsed.params["record"], parsed.params["like"]
+    record, like = (Path(parsed.params[name]) if parsed.params[name] else None for name in ("record", "like"))
     if record is not None:
         check_target(record, parsed.params["overwrite"])
     arguments: list[str] = []
