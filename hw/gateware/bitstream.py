@@ -177,7 +177,7 @@ def make(directory: Path, tool: str = "auto", timeout_s: float = 4 * 3600) -> Ou
             if words[0] == "nextpnr-xilinx":
                 outcome.mhz = reached_mhz(said + ((directory / "nextpnr.log").read_text() if (directory / "nextpnr.log").exists() else ""))
                 if outcome.mhz is not None and outcome.mhz * 1e6 < clock_hz:
-                    raise BitstreamError(f"the router reaches {outcome.mhz:g} MHz, the design is for {clock_hz / 1e6:g}; take a slower clock:"
+                    raise BitstreamError(f"the router reaches {outcome.mhz:g} MHz, the design is for {clock_hz / 1e6:g}; slower:"
                                          f" edgert hw rtl --clock {int(outcome.mhz * 0.95)}MHz")
     outcome.bit = directory / OUT / "edgert.bit"
     check_bit(outcome.bit)

@@ -34,7 +34,7 @@ FAULTS = {
         ("source >= window_low, ", "1'b1, "),
         ("target_end <= {1'b0, window_high}", "1'b1"),
         ("source[2:0] == 0 && target[2:0] == 0", "source[2:0] == 0"),
-        ("wire next = waiting[1] && (one_first || !waiting[0]);", "wire next = waiting[1] && !waiting[0];"),
+        ("wire next = !waiting[0];", "wire next = waiting[1];"),
         ("wire [1:0] fresh = start & ~busy;", "wire [1:0] fresh = start;"),
         ("refused0 <= here1 && refused1_now;", "refused0 <= 1'b0;"),
         ("clear = resetting && hold == 15 && idle", "clear = resetting && hold == 15"),
@@ -63,7 +63,7 @@ def test_the_shell_keeps_its_contract_for_ever(proof):
 @pytest.mark.parametrize(("harness", "number"), [(name, number) for name, faults in FAULTS.items() for number in range(len(faults))])
 def test_a_fault_is_seen(harness, number, tmp_path):
     right, wrong = FAULTS[harness][number]
-    proof = next(p for p in SHELL if p.harness == harness)
+    proof = [p for p in SHELL if p.harness == harness][-1]  # the reader: with an odd number of beats, the last one not whole
     sources = []
     changed = 0
     for source in proof.sources:

@@ -66,15 +66,15 @@ def _blocks(*names: str) -> tuple[Path, ...]:
 _READER = "bursts legal, in the frame, none across 4 kB; the store never overflows; each word once, in order, on its beats; never stuck"
 _WRITER = "bursts legal, in the target, none across 4 kB; each word once and in order, or dropped with a refused answer; never stuck"
 _SLOTS = "a started slot is in one place until done or failed; in order; only inside the window; cycles exact; a reset ends; never stuck"
-_REGISTERS = "AXI3 slave: beats, ids, responses, bursts of all kinds against a naive address; bounded time; errors kept; busy slots keep theirs"
+_REGISTERS = "AXI3 slave: beats, ids, responses, bursts of all kinds against a naive address; bounded time; errors kept; busy slots stay"
 _RESIZE = "each element once and in order; never stuck"
 _UNPACK = "whole frames of the right bytes whatever tlast says, one verdict a frame; never stuck"
 _WINDOW = "every tap is its pixel or 0, over frames; never stuck"
 
 TABLE = (
     Proof("reader", _shell("fifo", "reader"), 6, True, _READER),
-    Proof("reader", _shell("fifo", "reader"), 6, True, _READER, {"FRAME_BYTES": 1021, "LOG": 6}),
-    Proof("writer", _shell("fifo", "writer"), 14, True, _WRITER),
+    Proof("reader", _shell("fifo", "reader"), 6, True, _READER, {"FRAME_BYTES": 1033, "LOG": 6}),
+    Proof("writer", _shell("fifo", "writer"), 14, True, _WRITER, {"ANSWER_BYTES": 1001}),
     Proof("slots", _shell("slots"), 12, True, _SLOTS),
     Proof("registers", _shell("registers"), 5, True, _REGISTERS),
     Proof("resize", _blocks("resize"), 16, False, _RESIZE, {"IN": 1, "OUT": 4}),

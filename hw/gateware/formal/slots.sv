@@ -22,7 +22,6 @@ module slots_check #(parameter FRAME_BYTES = 784, parameter ANSWER_BYTES = 10) (
         .write_refused(write_refused), .finished(finished), .sound(sound), .halt(halt), .idle(idle), .core_rst(core_rst)
     );
     wire [1:0] waiting;         // peek dut.waiting
-    wire one_first;             // peek dut.one_first
     wire [2:0] check;           // peek dut.check
     wire slot;                  // peek dut.slot
     wire [31:0] source;         // peek dut.source
@@ -137,7 +136,7 @@ module slots_check #(parameter FRAME_BYTES = 784, parameter ANSWER_BYTES = 10) (
         if (waiting[0]) assert (!spoiled[0]);
         if (waiting[1]) assert (!spoiled[1]);
         if (checking) assert (!spoiled[slot]);
-        if (both && waiting == 2'b11) assert (one_first == older);
+        if (waiting == 2'b11) assert (both && !older && !checking);
         if (both && waiting != 2'b11 && waiting != 0) assert (waiting == (older ? 2'b01 : 2'b10));
         if (both && waiting == 0 && checking) assert (slot != older);
         if (both && here1) assert (slot0 == older);

@@ -47,15 +47,14 @@ module edgert_slots #(
 
     wire all = rst || clear;
 
-    // STARTs: `waiting` slots go through the check in the order of their STARTs.
+    // STARTs: slots go through the check in the order of their STARTs. Both wait only where both were started at once: slot 0 first.
     reg [1:0]  waiting;
-    reg        one_first;               // slot 1 was started before slot 0
     reg [2:0]  check;
     reg        slot;                    // under check
     reg [31:0] source, target;
     reg [32:0] source_end, target_end;
     reg [4:0]  legal;
-    wire next = waiting[1] && (one_first || !waiting[0]);
+    wire next = !waiting[0];
     wire [1:0] fresh = start & ~busy;
     wire wrong = check == DECIDE && !(&legal);
     wire [1:0] checked = check == REST ? {next && waiting[1], !next && waiting[0]} : 2'b00;
@@ -79,9 +78,6 @@ module edgert_slots #(
         end
 
     always @(posedge clk) begin
-        // Slot 1 is first where it alone is fresh and slot 0 does not wait, until slot 1 is taken up.
-        if (fresh[1] && !fresh[0] && !(waiting[0] && !checked[0])) one_first <= 1'b1;
-        else if (fresh[1]) one_first <= 1'b0;
         if (check == REST) begin
             slot <= next;
             source <= next ? source1 : source0;
