@@ -55,7 +55,7 @@ class Model:
         self.gone: set[tuple[str, int]] = set()
         self.rows: list[StageRow] = []
         self.met: Counter[str] = Counter()
-        self.windows = {stage.name: Window(stage.typical_ns, world.options.get("quantile", getattr(policy, "quantile", 0.95)))
+        self.windows = {stage.name: Window(stage.typical_ns, world.options.get("quantile", policy.quantile))
                         for stream in world.scenario.streams for stage in stream.stages}
         self.ranks = ranks(world.scenario)
         self.drawn = {(i, k): model.draw(0, uniforms(key_of(world.seed, source.stream.name, stage.name), 0, world.frames)).tolist()

@@ -16,22 +16,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imprecise import repair, worlds
-from imprecise.admission import Certificate, answer, recheck
+from imprecise import policies, repair, worlds
+from imprecise.admission import Certificate, admit, answer, recheck
 from imprecise.bounds import minimum_total_error
+from imprecise.draws import Constant, Periodic
 from imprecise.engine import Engine
 from imprecise.ladder import LadderFrame, clairvoyant, frames_of, utility_of, worth_of
+from imprecise.model import Reward, Stage, Stream
 from imprecise.question import of_scenario
+from imprecise.scenario import Scenario, Source
 from imprecise.simulation import DROPPED, Log, Simulation
 from imprecise.simulator import simulate
+from imprecise.workload import Workload
 from random_worlds import World, another, chance, provable, world
 from schedule_check import check, watch
 
 EXAMPLES = {  # property: worlds in `make test`, and more in `make test-sim`
-    "schedules": (200, 5500),
-    "certificates": (60, 2000),
-    "bounds": (60, 1500),
-    "total error": (60, 1000),
+    "schedules": (160, 5000),
+    "certificates": (50, 2000),
+    "sets": (60, 1000),
+    "bounds": (40, 1500),
+    "total error": (40, 1000),
     "outcomes": (30, 300),
 }
 EPS = 1e-6
@@ -192,6 +197,43 @@ test_certificates_hold, test_certificates_hold_in_many_worlds = both(
     "certificates", certificates_hold, lambda met: {
         "admitted": 2 * met["admitted"] > met["worlds"], "tight": 5 * met["missed in half the time"] > met["admitted"],
         "refined": 10 * met["refined"] > met["frames"], "faults": 5 * met["faults of policies"] > met["admitted"]})
+
+
+def sets_hold(random: Random) -> Counter[str]:
+    """A set of tasks that `admit` certifies misses nothing on its resource, with optional stages there as long as it allows."""
+    rule = random.choice(["np-edf", "np-edf", "p-edf", "np-fp", "p-fp"])
+    units = random.choice([1, 2, 3]) if rule == "np-edf" else 1
+    count = random.randint(1, 4)
+    tasks = []
+    for _ in range(count):
+        period = random.randint(4, 40)
+        cost = random.randint(1, max(1, min(period, units * period // count)))
+        deadline, jitter = random.randint(period // 2, 2 * period), random.choice([0, 0, random.randint(0, period // 2)])
+        tasks.append((cost, period, max(cost, deadline), jitter))
+    allowed = random.choice([0, 1, random.randint(1, 20)])
+    found = admit(tasks, rule, units, allowed)
+    if not isinstance(found, Certificate):
+        return Counter({type(found).__name__: 1})
+    assert recheck(found)
+    sources = []
+    for i, (cost, period, deadline, jitter) in enumerate(tasks):
+        stages = (Stage(f"m{i}", "fpga", True, cost, cost), Stage(f"o{i}", "fpga", False, worst := random.randint(1, allowed + 2), worst))
+        stream = Stream(f"s{i}", period, deadline, stages, jitter, 1.0, reward := Reward(prior=(0.5, 0.9)))
+        work = Workload(stages, tuple(Constant(stage.wcet_ns) for stage in stages), reward)
+        sources.append(Source(stream, Periodic(period, 0, jitter), work))
+    scenario = Scenario("tasks", tuple(sources), {"fpga": units}, blocking_ns={} if rule.startswith("p-") else {"fpga": allowed},
+                        order="edf" if rule.endswith("edf") else "listed", preemptive=("fpga",) if rule.startswith("p-") else ())
+    made, met = World(scenario, lambda: policies.make("fifo-gated"), "fifo-gated", 0, 40), Counter[str](admitted=1)
+    for course in [made, *(another(random, made, worst) for worst in (True, True, False))]:
+        result = plainly(course)
+        assert result.missed == 0, f"{course.spec} misses {result.missed} of {result.captured} frames of an admitted set: {rule} {tasks}"
+        met.update({"courses": 1, "frames": result.captured, "refined": sum(result.answered[1:])})
+    return met
+
+
+test_sets_hold, test_many_sets_hold = both("sets", sets_hold, lambda met: {
+    "admitted": 4 * met["admitted"] > met["worlds"], "refused": 20 * met["CounterExample"] > met["worlds"],
+    "refined": 20 * met["refined"] > met["frames"]})
 
 
 # Bounds ---------------------------------------------------------------------------------------------------------------
