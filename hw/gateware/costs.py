@@ -43,29 +43,25 @@ def block_ram(width: int, depth: int) -> tuple[int, int]:
     return bits, min(-(-width // port) * -(-depth // deep) for deep, port in BRAM18_PORTS.items())
 
 
-def _adder_bits(terms: int, bits: int) -> tuple[int, int]:
-    """(bits of the first level's adders, of the others)."""
-    first, rest, count, width = 0, 0, terms, bits
-    while count > 1:
-        width += 1
-        made = (count // 2) * width
-        first, rest = (made, rest) if count == terms else (first, rest + made)
-        count = (count + 1) // 2
-    return first, rest
-
-
-def _tree_registers(terms: int, bits: int, every: int = 2) -> int:
+def _tree(terms: int, bits: int, every: int = 2) -> tuple[int, int]:
+    """(bits of the adders after the first level, bits of the registers) of an adder tree; the first level goes with the terms."""
+    adders, registers, count, width = 0, 0, terms, bits
     levels = (terms - 1).bit_length()
-    return sum(-(-terms // (1 << level)) * (bits + level) for level in range(1, levels + 1) if (levels - level) % every == 0)
+    for level in range(1, levels + 1):
+        adders += (count // 2) * width if level > 1 else 0
+        count, width = (count + 1) // 2, width + 1
+        registers += count * width if (levels - level) % every == 0 else 0
+    return adders, registers
 
 
-def _rom_luts(width: int, depth: int) -> float:
-    """LUTs of a memory of constants, shape only: a LUT6 holds 64 bits, selecting among several takes more."""
-    return (
-        0
-        if depth == 1
-        else width * (depth / 64 + (depth // 64) / 3 if depth > 64 else (0.4, 0.5, 0.75, 1, 1)[min((depth - 1).bit_length() - 1, 4)])
-    )
+def _rom(width: int, depth: int) -> tuple[float, float]:
+    """(LUTs, registers) of a memory of constants in logic: a LUT6 holds 64 bits; of a short one, equal columns are made once."""
+    if depth == 1:
+        return 0, 0
+    if depth > 64:
+        return width * (depth / 64) * (1 + 0.1 * depth / 64), width
+    share = next(value for limit, value in ((2, 0.2), (4, 0.4), (8, 0.55), (16, 0.7), (32, 0.9), (64, 1.0)) if depth <= limit)
+    return min(width * share, 2.0**depth), min(width, 2.0**depth)
 
 
 def _ram_luts(width: int, log2: int) -> int:
@@ -75,8 +71,9 @@ def _ram_luts(width: int, log2: int) -> int:
     return -(-width // 3) * 4 * (1 << max(log2 - 6, 0)) + (width * ((1 << (log2 - 6)) - 1) // 2 if log2 > 6 else 0)
 
 
-def _requantise(channels: int, out: int, acc: int, span: int) -> dict[str, float]:
-    return {"clip": channels * out, "clip_span": channels * (out + 2) * span, "high": channels * max(acc - out, 0)}
+def _requantise(channels: int, out: int, acc: int, low: int, span: int) -> dict[str, float]:
+    """Choice of the result's bits, and the look at those above and below."""
+    return {"clip": channels * out * (1 if span < 2 else 2), "beside": channels * (max(acc - out, 0) / 5 + (low + span) / 5 + span / 2 + 1)}
 
 
 def features(plan: LayerPlan) -> dict[str, float]:
@@ -95,11 +92,14 @@ def features(plan: LayerPlan) -> dict[str, float]:
         if plan.spread:
             found["sliced"] = 1
     if plan.needs_window and plan.parallel:
+        if plan.queue_log2:
+            found.update(queue=1, ff_queue=1)
         columns = (plan.image[1] + 4 - 1).bit_length()
         found.update(
             scan=1, ff_scan=1, scan_pixel=choice.simd * bits if any(plan.pad) else 0, ff_word=taps + (plan.kernel - 1) * choice.simd * bits
         )
         found["=ram"] = _ram_luts((plan.kernel - 1) * choice.simd * bits, columns) if plan.kernel > 1 else 0
+        found["=ram"] += _ram_luts(choice.simd * bits, plan.queue_log2) if plan.queue_log2 else 0
     if isinstance(plan.layer, MaxPool):
         found.update(max=pe * bits, pool=1, ff_word=found.get("ff_word", 0) + pe * bits)
         return found
@@ -107,34 +107,24 @@ def features(plan: LayerPlan) -> dict[str, float]:
     assert numbers is not None and plan.widths is not None
     if choice.build == "unrolled":
         graph = adder_graph(plan)
-        adders = [node for node in graph.nodes if node.left >= 0]
+        adders = sum(node.bits for node in graph.nodes if node.left >= 0)
         width = max(graph.nodes[node].bits for node in graph.outputs)
-        found.update(graph=sum(node.bits for node in adders), unrolled=1, **_requantise(pe, plan.out_bits, width, 0))
-        found.update(ff_graph=sum(node.bits for node in adders), ff_out=pe * plan.out_bits, ff_unrolled=1)
+        found.update(graph=adders, unrolled=1, **_requantise(pe, plan.out_bits, width, int(numbers.shift.mean()), 0))
+        found.update(ff_graph=adders, ff_out=pe * plan.out_bits, ff_unrolled=1)
         return found
-    acc, span = plan.widths.acc, plan.widths.shift_span
-    first, rest = _adder_bits(terms, bits)
-    dense = np.count_nonzero(numbers.weights) / numbers.weights.size if plan.cycles <= 4 else 1.0
+    acc, low, span = plan.widths.acc, plan.widths.shift_min, plan.widths.shift_span
+    after, registers = _tree(terms, bits)
     unit = isinstance(plan.layer, AvgPool)
-    found.update(mac=1, ff_mac=1)
-    found["terms" if terms > 1 else "single"] = 0 if unit else pe * terms * bits * dense
-    found.update(first=pe * first * dense, rest=pe * rest, acc=pe * acc, **_requantise(pe, plan.out_bits, acc, span))
-    found["acc_first"] = pe * acc if plan.sf > 1 and plan.nf > 1 else 0
-    found.update(
-        ff_x=taps,
-        ff_tree=pe * _tree_registers(terms, bits),
-        ff_acc=pe * (acc + (plan.widths.select if span else 0)),
-        ff_out=pe * plan.out_bits,
-    )
-    if not unit:
-        if plan.nf > 1:
-            found["bias_rom"] = _rom_luts(pe * (acc + span), plan.nf)
-            found["ff_bias"] = pe * (acc + span)
-        if plan.cycles > 1 and not choice.weights_block:
-            found["rom"] = _rom_luts(plan.weight_word, plan.cycles)
-            found["ff_rom"] = plan.weight_word
-        if choice.weights_block and plan.cycles > 1024:
-            found["deep"] = plan.weight_word * -(-plan.cycles // 1024)
+    seen = 1 - (1 - np.count_nonzero(numbers.weights) / numbers.weights.size) ** plan.cycles  # a weight that is 0 in every word has no term
+    found.update(mac=1, ff_mac=1, terms=0 if unit else pe * terms * bits * seen, tree=pe * after, acc=pe * acc)
+    found.update(_requantise(pe, plan.out_bits, acc, low, span))
+    found.update(ff_x=taps if not plan.spread else pe * bits, ff_tree=pe * registers * seen, ff_acc=pe * acc, ff_out=pe * plan.out_bits)
+    if plan.nf > 1 and not unit:
+        found["bias_rom"], found["ff_bias"] = _rom(pe * (acc + span), plan.nf)
+    if plan.cycles > 1 and not unit and not choice.weights_block:
+        found["rom"], found["ff_rom"] = _rom(plan.weight_word, plan.cycles)
+    if plan.cycles > 1024 and choice.weights_block:
+        found["deep"] = plan.weight_word * -(-plan.cycles // 1024)
     return found
 
 
@@ -193,18 +183,28 @@ def core_cost(plan: CorePlan) -> Cost:
     return sum(borders, Cost(160, 170))
 
 
-def fit(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Weights of the features, none negative, that are least wrong in proportion (iterated non-negative least squares)."""
+PRIOR = {
+    "window": 12.0, "window_index": 7.0, "padding": 40.0, "padding_word": 0.2, "scan": 45.0, "scan_pixel": 1.0, "max": 1.5, "pool": 8.0,
+    "graph": 0.75, "unrolled": 8.0, "mac": 20.0, "terms": 1.0, "tree": 1.0, "acc": 1.0, "clip": 1.0, "beside": 1.0, "bias_rom": 1.0,
+    "rom": 1.0, "queue": 40.0, "ff_queue": 35.0, "deep": 0.5, "sliced": 5.0,
+    "ff_window": 20.0, "ff_window_index": 8.0, "ff_word": 1.0, "ff_scan": 25.0, "ff_graph": 0.9,
+    "ff_unrolled": 4.0, "ff_mac": 20.0, "ff_x": 1.0, "ff_tree": 1.0, "ff_acc": 1.0, "ff_out": 1.0, "ff_bias": 1.0, "ff_rom": 1.0,
+}  # fmt: skip
+"""What the blocks' logic gives on paper: the fit starts from these and leaves them only as far as the measurements demand."""
+
+
+def fit(rows: list[dict[str, Any]], firm: float = 0.1) -> dict[str, float]:
+    """Weights of the features that are least wrong in proportion: non-negative least squares, drawn to `PRIOR` (ridge `firm`)."""
     fitted: dict[str, float] = {}
     for resource in ("lut", "ff"):
-        names = sorted(
-            {name for row in rows for name in row["features"] if name[0] != "=" and name.startswith("ff_") == (resource == "ff")}
-        )
+        names = sorted(name for name in PRIOR if name.startswith("ff_") == (resource == "ff"))
         known = np.array([row["features"].get("=ram", 0) if resource == "lut" else 0 for row in rows], float)
         target = np.array([row["use"][resource] for row in rows], float)
         table = np.array([[row["features"].get(name, 0) for name in names] for row in rows], float)
         scale = 1 / np.maximum(target, 60)
-        values = _non_negative(table * scale[:, None], (target - known) * scale)
+        prior = np.array([PRIOR[name] for name in names])
+        pull = np.diag(firm / prior)
+        values = _non_negative(np.vstack([table * scale[:, None], pull]), np.concatenate([(target - known) * scale, pull @ prior]))
         fitted.update({name: round(float(value), 4) for name, value in zip(names, values)})
     return fitted
 

@@ -15,6 +15,9 @@ from gateware.rtl.verilog import memories, sources
 from gateware.shell import write_shell
 from modelkit.ternary import npz
 
+RESULTS = ("build", "simulation", "utilisation", "bitstream")
+"""Files that hold for one generation only."""
+
 
 def layer_entry(folding: Folding, index: int) -> dict[str, Any]:
     """What `build.json` says of a layer."""
@@ -51,7 +54,7 @@ def generate(folding: Folding, directory: Path, board: str, clock_hz: int, golde
     """Write everything into `directory` and return what `build.json` says; files of an earlier generation are removed."""
     core = folding.core
     directory.mkdir(parents=True, exist_ok=True)
-    for old in [*directory.glob("*.v"), *directory.glob("*.mem"), directory / "build.json"]:
+    for old in [*directory.glob("*.v"), *directory.glob("*.mem"), *(directory / f"{name}.json" for name in RESULTS)]:
         old.unlink(missing_ok=True)
     files = {name: text.encode() for name, text in {**sources(core), **memories(core)}.items()}
     for name, content in files.items():

@@ -72,6 +72,8 @@ def _windowed(plan: LayerPlan, words: np.ndarray) -> np.ndarray:
 def _scanned(plan: LayerPlan, words: np.ndarray) -> np.ndarray:
     """Cycles of each window out of `windows_all`, once for every group of results."""
     (height, width, _), (rows, columns, _) = plan.image, plan.out_image
+    if plan.queue_log2:
+        words = one_a_cycle(words + 2)
     size, repeat = plan.kernel, 1 if plan.choice.build == "unrolled" else plan.nf
     tall = max(plan.pad[0] + height, (rows - 1) * plan.stride + size)
     wide = max(plan.pad[2] + width, (columns - 1) * plan.stride + size)
@@ -103,5 +105,5 @@ def latency(plan: CorePlan) -> tuple[int, list[int]]:
 
 
 def interval(plan: CorePlan) -> int:
-    """Cycles between frames when frames come without a gap."""
+    """Cycles between frames when frames come without a gap: the slowest block's; small buffers between layers may add some to it."""
     return max(plan.frame_bytes // plan.lanes, plan.frame_beats, *(layer.interval for layer in plan.layers))

@@ -144,6 +144,11 @@ class LayerPlan:
         return self.sf * self.nf
 
     @property
+    def queue_log2(self) -> int:
+        """log2 of the pixels that wait before a wide layer while it makes the windows of its padding, which take none; 0: no queue."""
+        return max((self.image[1] + 4 - 1).bit_length(), 3) if self.choice.build == "wide" and self.needs_window else 0
+
+    @property
     def terms(self) -> int:
         """Products of one output channel in a cycle."""
         return 1 if self.spread and not self.parallel else self.choice.simd * (self.kernel**2 if self.parallel else 1)
@@ -166,7 +171,7 @@ class LayerPlan:
         """Cycles of a frame where nothing holds the layer up."""
         pixels = self.out_image[0] * self.out_image[1]
         if self.parallel and self.needs_window:
-            return max(self.scanned, pixels * self.cycles)
+            return self.scanned + pixels * (self.cycles - 1)
         return max(pixels * self.cycles, self.image[0] * self.image[1] * self.fold)
 
     def check(self) -> None:
@@ -187,8 +192,8 @@ class LayerPlan:
             wrong.append(f"{choice.build} needs simd {cin}" + (f" and pe {cout}" if choice.build == "unrolled" else ""))
         if self.spread and choice.pe != choice.simd:
             wrong.append(f"{self.kind} needs simd = pe, found {choice.simd} and {choice.pe}")
-        if self.needs_window and not self.parallel and not wrong and 1 << self.buffer_log2 <= self.span:
-            wrong.append(f"a buffer of 2^{self.buffer_log2} words does not hold more than {self.span}")
+        if self.needs_window and not self.parallel and not wrong and 1 << self.buffer_log2 < self.span:
+            wrong.append(f"a buffer of 2^{self.buffer_log2} words does not hold {self.span}")
         if wrong:
             raise ValueError(f"layer {self.index} ({self.kind}): {'; '.join(wrong)}")
 

@@ -15,6 +15,23 @@ BLOCKS = Path(__file__).parent / "blocks"
 FLAGS_LOG2 = 4
 """log2 of the frames that may be inside the core at a time."""
 
+QUEUE = {
+    "FOLD": 1,
+    "H": 1,
+    "W": 1,
+    "KH": 1,
+    "KW": 1,
+    "STRIDE": 1,
+    "PT": 0,
+    "PL": 0,
+    "OH": 1,
+    "OW": 1,
+    "REPEAT": 1,
+    "SLICED": 0,
+    "PADDED": 0,
+}
+"""Parameters that make of `window` a queue of words."""
+
 
 def _instance(module: str, name: str, parameters: Mapping[str, object], ports: Mapping[str, str]) -> str:
     values = ", ".join(f'.{key}("{value}")' if isinstance(value, str) else f".{key}({int(value)})" for key, value in parameters.items())
@@ -104,8 +121,12 @@ def layer_module(plan: LayerPlan) -> str:
     if plan.needs_window:
         taps = choice.simd * (plan.kernel**2 if plan.parallel else 1)
         text += _wires("taps", taps * plan.bits)
+        if plan.queue_log2:
+            text += _wires("pixels", choice.simd * plan.bits)
+            text += _instance("window", "queue", {**QUEUE, "WIDTH": choice.simd * plan.bits, "AW": plan.queue_log2}, _stream("s", "pixels"))
+            source = "pixels"
         module, parameters = ("windows_all", _windows_all(plan)) if plan.parallel else ("window", _window(plan))
-        text += _instance(module, "windows", parameters, _stream("s", "taps"))
+        text += _instance(module, "windows", parameters, _stream(source, "taps"))
         source = "taps"
     if choice.build == "unrolled":
         body, kernel = _unrolled(plan, source)

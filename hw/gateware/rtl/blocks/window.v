@@ -4,7 +4,7 @@
 //   SLICED = 0: REPEAT times all taps (ky, kx), FOLD words each             (every output channel group sees the whole window)
 //   SLICED = 1: for each of the FOLD words all taps (ky, kx), that word     (channels stay apart; REPEAT is not used)
 // Taps outside the H x W image are 0; PADDED = 0 says that there is none. A tap is given as soon as its pixel is there; a pixel is dropped when no later window has it.
-// The buffer has 2^AW words: more than the span of a window, ((KH-1)*W + KW)*FOLD, and at least that of a step, (STRIDE*W + STRIDE)*FOLD.
+// The buffer has 2^AW words: at least the span of a window, ((KH-1)*W + KW)*FOLD, and of a step, (STRIDE*W + STRIDE)*FOLD.
 module window #(
     parameter WIDTH = 8, parameter FOLD = 1, parameter H = 4, parameter W = 4, parameter KH = 3, parameter KW = 3,
     parameter STRIDE = 1, parameter PT = 0, parameter PL = 0, parameter OH = 2, parameter OW = 2,
@@ -44,9 +44,10 @@ module window #(
     wire en = !valid || m_ready;
     wire step = en && (!present || ahead[IW-1]);
 
-    wire [IW-1:0] used = wr - tail;           // negative: the frame's last words are not needed and not here yet
-    reg room;                                 // a word fits, even if one more is written as this is found out
+    reg room;                                 // a word fits
     assign s_ready = room;
+    wire [IW-1:0] wr_next = wr + (s_valid && room);
+    wire [IW-1:0] used = wr_next - tail;      // negative: the frame's last words are not needed and not here yet
     wire [IW-1:0] winrow_next = winrow + (y_last ? NEXT_FRAME : NEXT_ROW);
     wire [IW-1:0] win_next = x_last ? winrow_next : win + NEXT;
     wire signed [XW-1:0] x0_next = x_last ? X0 : x0 + XS;
@@ -54,8 +55,8 @@ module window #(
 
     always @(posedge clk) begin
         if (rst) wr <= 0;
-        else if (s_valid && s_ready) wr <= wr + 1'b1;
-        room <= !rst && (used[IW-1] || used < DEPTH - 1);
+        else wr <= wr_next;
+        room <= !rst && (used[IW-1] || used < DEPTH);
         tail <= y0 < 0 ? frame : x0 < 0 ? winrow + LEFT : win;
         if (rst) begin
             valid <= 0; tail <= 0;
