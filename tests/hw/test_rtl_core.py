@@ -74,10 +74,8 @@ def test_networks_generated_one_by_one_are_exact(tmp_path) -> None:
         slower.append(between / interval)
 
     run()
-    print(
     print(f"{tally.frames} frames, {tally.logits} logits, {len(tally.outputs)} distinct outputs, {dict(tally.kinds)}")
     print(f"interval {np.median(slower):.2f} of the predicted, at most {max(slower):.2f}")
-    )
     assert np.median(slower) < 1.15
     assert len(tally.outputs) > 0.25 * tally.frames
 
