@@ -23,7 +23,7 @@ from gateware import netlist
 from gateware.boards import Board
 
 OPEN_TOOLS = ("nextpnr-xilinx", "fasm2frames", "xc7frames2bit")
-SCRIPT, TCL, OUT = "place_and_route.sh", "vivado.tcl", "bitstream"
+SCRIPT, TCL, OUT, RECORD = "place_and_route.sh", "vivado.tcl", "bitstream", "bitstream.json"
 FAMILY = "zynq7"
 
 
@@ -181,5 +181,7 @@ def make(directory: Path, tool: str = "auto", timeout_s: float = 4 * 3600) -> Ou
                                          f" edgert hw rtl --clock {int(outcome.mhz * 0.95)}MHz")
     outcome.bit = directory / OUT / "edgert.bit"
     check_bit(outcome.bit)
-    manifest(directory, target, build, outcome)
+    made = manifest(directory, target, build, outcome)
+    record = {**made, "asked_hz": clock_hz, **({"router_hz": round(outcome.mhz * 1e6)} if outcome.mhz else {}), "seconds": outcome.seconds}
+    (directory / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     return outcome

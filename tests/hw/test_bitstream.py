@@ -53,7 +53,8 @@ def tools(tmp_path, monkeypatch):
         (place / "zynq7" / "xc7z020clg400-1" / "part.yaml").touch()
         (place / "xc7z020.bin").touch()
         scripts = {"nextpnr-xilinx": NEXTPNR.format(mhz=mhz, code=code),
-                   "fasm2frames": "#!/bin/sh\ntest -e edgert.fasm && touch edgert.frames\n", "xc7frames2bit": LAST.replace("{bytes}", str(size))}
+                   "fasm2frames": "#!/bin/sh\ntest -e edgert.fasm && touch edgert.frames\n",
+                   "xc7frames2bit": LAST.replace("{bytes}", str(size))}
         for name, text in scripts.items():
             (place / name).write_text(text)
             (place / name).chmod(0o755)

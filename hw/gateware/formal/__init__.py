@@ -116,6 +116,7 @@ def script(proof: Proof, directory: Path) -> str:
         shutil.copy(source, directory / source.name)
         if source.suffix != ".mem":
             names.append(source.name)
+    harness = names.pop()
     text = (HERE / f"{proof.harness}.sv").read_text()
     joins = []
     for mine, verb, theirs in re.findall(r"wire(?: signed)?(?: *\[[^]]+\])? +(\w+)\b[^;]*; *// *(peek|poke) (\S+)", text):
@@ -124,7 +125,8 @@ def script(proof: Proof, directory: Path) -> str:
     defines = " ".join(f"-D {name}" for name in ("FORMAL", *proof.defines))
     top = f"{proof.harness}_check"
     return "\n".join([
-        f"read_verilog -sv -formal {defines} {' '.join(names)}",
+        f"read_verilog -defer -sv -formal {defines} {' '.join(names)}",  # a memory's file is known only where it is used
+        f"read_verilog -sv -formal {defines} {harness}",
         *([f"chparam {values} {top}"] if values else []),
         f"hierarchy -check -top {top}", "proc -noopt", "flatten", *joins, "opt_clean", "setundef -undriven -anyseq",
         "opt -keepdc", "memory_nordff", "memory_collect", "opt_clean", "async2sync", "chformal -lower", "dffunmap",
