@@ -189,7 +189,8 @@ def test_what_ssh_says_later_becomes_an_error_with_the_next_command(said, error,
 @pytest.mark.parametrize("message", [
     {"error": "space", "free": 1 << 20, "need": 5 << 20}, {"error": "space", "free": 0, "need": 0}, {"error": "busy", "seconds": 1},
     {"error": "hash", "path": "a", "expected": "0" * 64, "found": "1" * 64}, {"error": "no previous", "current": ""},
-    {"error": "altered", "version": "a"}, {"error": "running"}, {"error": "nothing deployed", "base": "/x"}, {"error": "no record", "runs": []},
+    {"error": "running"},
+    {"error": "altered", "version": "a"}, {"error": "nothing deployed", "base": "/x"}, {"error": "no record", "runs": []},
     {"error": "no record", "runs": ["a.db"]}, {"error": "record", "record": "a", "reason": "b"}, {"error": "idle", "seconds": 60},
     {"error": "fault", "reason": "KeyError"}, {"error": "system", "reason": "[Errno 13] Permission denied: '/x'"}])
 def test_every_refusal_says_where_and_what_to_type(message):

@@ -29,7 +29,7 @@ OURS = ("edgert", "imprecise", "modelkit")
 MACHINES = ("x86_64", "aarch64", "armv7l")
 PYTHON = (3, 10)
 NUMPY = (1, 21)
-PURE = ("attrs>=22.2", "typer>=0.12,<0.29", "rich>=12", "tomli>=2", "typing-extensions")  # where edgert was not installed, but put on the path
+PURE = ("attrs>=22.2", "typer>=0.12,<0.29", "rich>=12", "tomli>=2", "typing-extensions")  # where edgert is on the path only
 LITERT, TFLITE = "ai-edge-litert>=2.1.6,<2.2", "tflite-runtime==2.14.0"
 LAUNCHER = """#!/bin/sh
 # Runs edgert from this folder with the machine's own Python and NumPy; nothing is installed.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 LOADS = (1.5, 3.0)
-DEADLINES = ("33ms", "50ms", "66ms", "100ms", "200ms", "400ms")  # the first that half of is enough to refine one frame
+DEADLINES = ("33ms", "50ms", "66ms", "100ms", "200ms", "400ms", "1s", "3s")  # the first that half of is enough to refine one frame
 SECONDS, QUICK_SECONDS, PROBE_SECONDS = 7.0, 3.0, 2.0
 
 MANUAL = """What imprecise computation buys, in about two minutes: five policies live at two loads, and one page that explains them.
