@@ -28,6 +28,7 @@ AFI0, AFI_READ, AFI_WRITE = 0xF800_8000, 0x00, 0x14  # bit 0: HP0 is 32 bits wid
 CRL_APB, PL0_REF_CTRL = 0xFF5E_0000, 0xC0            # Zynq UltraScale+ (UG1087); bit 24: clock active
 MANAGER = "sys/class/fpga_manager/fpga0/state"
 LOCK = "run/lock/edgert-fpga.lock"
+ROOT = "as root, with XRT's environment: sudo bash -lc '...'"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ class System:
             raise AcceleratorMissing(f"the package pynq cannot be imported here ({error})",
                                      "use PYNQ's image and its Python: sudo bash -lc 'edgert doctor'") from None
         return pynq
+
+    def registers(self, base: int, length: int) -> Any:
+        """Registers of 32 bits at a physical address: PYNQ's MMIO. Raises AcceleratorError."""
+        try:
+            return self.pynq.MMIO(base, length)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise AcceleratorError(f"PYNQ gives no access to registers ({type(error).__name__}: {error})", ROOT) from error
 
     def text(self, path: str) -> str:
         """A file's content, "" where there is none."""
@@ -161,7 +169,7 @@ class Fabric:
     def _processor(self) -> Any:
         """Registers of the processor that tell about clocks: they answer whatever the FPGA does."""
         if self._registers is None:
-            self._registers = self.system.pynq.MMIO(SLCR if self.board.seven_series else CRL_APB, 0x1000)
+            self._registers = self.system.registers(SLCR if self.board.seven_series else CRL_APB, 0x1000)
         return self._registers
 
     def device(self) -> Finding:
@@ -214,7 +222,7 @@ class Fabric:
     def widen(self) -> None:
         """Set HP0 to 64 bits where no bitstream does."""
         if self.board.seven_series:
-            port = self.system.pynq.MMIO(AFI0, 0x20)
+            port = self.system.registers(AFI0, 0x20)
             for offset in (AFI_READ, AFI_WRITE):
                 port.write(offset, port.read(offset) & ~1 & 0xFFFFFFFF)
 
@@ -237,7 +245,7 @@ class Lock:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
             raise AcceleratorError(f"the lock of the FPGA cannot be opened ({self.path}: {error.strerror})",
-                                   "run as root: sudo bash -lc '...'") from None
+                                   ROOT) from None
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -19,7 +19,7 @@ import numpy as np
 from ..bundle.loading import MARGIN
 from ..errors import AcceleratorError, AcceleratorMissing, AcceleratorTimeout, BitstreamRefused, FabricFault, FabricLost
 from . import _bitstreams
-from ._fabric import Board, Fabric, Lock, System
+from ._fabric import ROOT, Board, Fabric, Lock, System
 from ._shell_driver import Finding, ShellDriver, identity, quiesce
 from .base import Accelerator, self_test
 
@@ -38,7 +38,7 @@ class PynqPort:
 
     def __init__(self, system: System, base: int):
         self._system, self._pynq = system, system.pynq
-        self._registers = self._pynq.MMIO(base, REGISTER_BYTES)
+        self._registers = system.registers(base, REGISTER_BYTES)
         self.read, self.write = self._registers.read, self._registers.write
         self.now_ns = system.now_ns
         self._interrupt = system.interrupt()
@@ -151,9 +151,9 @@ class PynqAccelerator(Accelerator):
             self._lock.note({})
         try:
             self.overlay = pynq.Overlay(wanted["bit"], download=not same)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except (ImportError, OSError, RuntimeError, ValueError, KeyError) as error:
             raise AcceleratorError(f"PYNQ cannot load {bitstream.bit} ({type(error).__name__}: {error})",
-                                   "as root, with XRT's environment: sudo bash -lc '...'") from error
+                                   ROOT) from error
         self._lock.note(wanted)
 
     @staticmethod
