@@ -98,6 +98,39 @@ def test_a_deadline_that_is_over_already_does_not_blame_the_hardware(ready, bund
     assert accelerator.infer(bundle.arrays("golden.npz")["frames"][0], time.monotonic_ns() - 10**9).dtype == np.int8
 
 
+def test_a_machine_that_stalls_during_the_wait_still_finds_the_answer(bundle, tmp_path):
+    accelerator, shell, system = bench.opened(bundle, tmp_path)
+    frames = bundle.arrays("golden.npz")
+    waits = []
+
+    def stall(timeout_ns):
+        waits.append(timeout_ns)
+        shell.run(1_000_000)  # 10 ms instead of what was asked for
+
+    system._interrupt.wait = stall
+    assert np.array_equal(accelerator.infer(frames["frames"][0], bench.LATER_NS), frames["logits"][0]) and len(waits) == 1
+    accelerator.close()
+
+
+def test_one_stall_while_it_is_measured_does_not_become_the_worst_case(bundle, tmp_path):
+    usual, _, _ = bench.opened(bundle, tmp_path, transport=None)
+
+    class Stalls(bench.Board):
+        stalled = 0
+
+        def now_ns(self):
+            self.stalled += 1
+            if self.stalled == 60:
+                self.model.run(5_000_000)  # 50 ms
+            return super().now_ns()
+
+    accelerator = bench.Driven(Stalls(bench.shell(bundle), transport=None), bench.bitstreams(tmp_path / "b", bundle))
+    accelerator.open(bundle)
+    assert accelerator.wcet_ns()[0] < 2 * usual.wcet_ns()[0]
+    usual.close()
+    accelerator.close()
+
+
 def test_the_master_may_touch_the_drivers_memory_only(ready):
     accelerator, shell, _ = ready
     low, high = shell.read(_shell_driver.WINDOW_LOW), shell.read(_shell_driver.WINDOW_HIGH)

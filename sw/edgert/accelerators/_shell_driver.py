@@ -192,7 +192,11 @@ class ShellDriver:
     def _finish(self, slot: int, end_ns: int) -> np.ndarray:
         """Wait for a slot's answer and copy it."""
         port = self.port
-        while not (status := port.read(STATUS)) & DONE[slot] or status >> 16:
+        while True:
+            left_ns = end_ns - port.now_ns()  # before looking: who was stalled meanwhile still finds the answer
+            status = port.read(STATUS)
+            if status & DONE[slot] and not status >> 16:
+                break
             errors = port.read(ERRORS)
             if status >> 16 or errors >> len(ERROR_BITS):
                 raise self._fault("the FPGA's registers read what the shell never gives", status, errors)
@@ -200,7 +204,6 @@ class ShellDriver:
                 raise self._timeout(slot, "the FPGA's watchdog", status, errors)
             if errors or not status & (BUSY[slot] | DONE[slot]):
                 raise self._fault("the FPGA did not answer a frame", status, errors)
-            left_ns = end_ns - port.now_ns()
             if left_ns <= 0:
                 raise self._timeout(slot, "the driver's bound", status, errors)
             port.wait_interrupt(min(left_ns, SLICE_NS))

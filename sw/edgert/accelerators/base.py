@@ -53,8 +53,9 @@ class Accelerator:
     def infer(self, frame: np.ndarray, deadline_ns: int) -> np.ndarray:
         """Logits, int8 `[classes]`, a new array, of a frame, uint8 `[h, w, c]`.
 
-        `deadline_ns` (monotonic clock) bounds the wait for hardware. A frame of another shape or type is an AcceleratorError. Raises
-        AcceleratorTimeout where there was no answer by then, AcceleratorError where it failed.
+        `deadline_ns` (monotonic clock) bounds the wait for hardware, which may use its own worst case where that is known. A frame of
+        another shape or type is an AcceleratorError. Raises AcceleratorTimeout where there was no answer by then, AcceleratorError
+        where it failed.
         """
         raise NotImplementedError
 

@@ -89,7 +89,7 @@ def admit(
     source: list[str] = typer.Option([], "--source", metavar="[NAME=]SPEC", help="Of a run: a stream."),
     rate: list[str] = typer.Option([], "--rate", metavar="[NAME=]FPS", help="Of a run: frames a second. Default: 30."),
     deadline: str | None = typer.Option(None, "--deadline", metavar="TIME", help="Of a run. Default: 33ms."),
-    accelerator: str = typer.Option("auto", "--accelerator", help="Of a run: auto, litert, numpy or emulated."),
+    accelerator: str = typer.Option("auto", "--accelerator", help="Of a run: auto, pynq, litert, numpy, rtl or emulated."),
     cpus: int = typer.Option(1, "--cpus", help="Of a run: worker processes for refinement."),
     guard: str | None = typer.Option(None, "--guard", metavar="TIME", help="Of a run: an answer goes out this long before its deadline."),
     like: Path | None = typer.Option(None, "--like", metavar="RUN", help="Of a run: streams, rates, deadline, load and seed of a record."),

@@ -74,8 +74,8 @@ def run(
     rate: list[str] = typer.Option([], "--rate", metavar="[NAME=]FPS", help="Frames a second, of one stream or of all. Default: 30."),
     deadline: str | None = typer.Option(None, "--deadline", metavar="TIME", help="From capture to answer, with a unit. Default: 33ms."),
     policy: str | None = typer.Option(None, "--policy", metavar="P", help="Which optional stages run first; see POLICIES."),
-    accelerator: str = typer.Option("auto", "--accelerator", help="Engine of the mandatory network: auto, litert, numpy or emulated. "
-                                    "auto takes the best that passes its self-test, and says which and why."),
+    accelerator: str = typer.Option("auto", "--accelerator", help="Engine of the mandatory network: auto, pynq, litert, numpy, rtl or "
+                                    "emulated. auto takes the best that passes its self-test, and says which and why."),
     cpus: int = typer.Option(1, "--cpus", help="Worker processes for refinement, each on a core of its own where there are enough."),
     duration: str | None = typer.Option(None, "--duration", metavar="TIME", help="How long frames come. Default: until stopped."),
     record: Path | None = typer.Option(None, "--record", metavar="FILE", help="Keep the run record: every frame, stage and decision."),
