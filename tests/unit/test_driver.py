@@ -361,5 +361,7 @@ def test_the_first_root_that_has_the_model_counts(bundle, tmp_path, monkeypatch)
     assert _bitstreams.find("pynq-z2", bundle.model_id, [tmp_path / "0", second, first])[0].parent.parent == second
     monkeypatch.setenv("EDGERT_BITSTREAMS", f"{first}:{second}")
     assert _bitstreams.roots(bundle)[:3] == [first, second, bundle.path / "bitstreams"]
+    home = second / "pynq-z2/simulated"
+    assert _bitstreams.find("pynq-z2", bundle.model_id, [home])[0] == home  # as `edgert hw bitstream` writes it
     with pytest.raises(AcceleratorMissing, match="no manifest that can be read"):
         _bitstreams.find("pynq-z2", "00" * 32, [first])

@@ -3,8 +3,8 @@
     bitstreams/<board>/<any name>/manifest.json   {"format": 1, "board": "pynq-z2", "part": "xc7z020clg400-1", "model_id": sha256 of
                                                    mandatory.npz, "files": {"edgert.bit": sha256, "edgert.hwh": sha256, ...}}
 
-Roots: the directories of EDGERT_BITSTREAMS (separated as PATH), `bitstreams` beside the bundle, here, beside the sources, in
-~/.local/share/edgert, /usr/local/share/edgert.
+Roots: the directories of EDGERT_BITSTREAMS (separated as PATH; one that `edgert hw bitstream` wrote may be named itself), `bitstreams`
+beside the bundle, here, beside the sources, in ~/.local/share/edgert, /usr/local/share/edgert.
 """
 
 from __future__ import annotations
@@ -53,12 +53,19 @@ def roots(bundle: Bundle | None = None) -> list[Path]:
 def manifests(board: str, places: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Directory and manifest of each bitstream for `board`; one that cannot be read has {}."""
     for place in places:
-        for path in sorted((place / board).glob("*/manifest.json")):
-            try:
-                found = json.loads(path.read_bytes()[:1 << 20])
-            except (OSError, ValueError, RecursionError):
-                found = {}
-            yield path.parent, found if isinstance(found, dict) else {}
+        made = (place / "manifest.json", place / "bitstream" / "manifest.json")
+        own = [path for path in made if _read_manifest(path).get("board") == board]
+        for path in [*own, *sorted((place / board).glob("*/manifest.json"))]:
+            yield path.parent, _read_manifest(path)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """{} where it cannot be read."""
+    try:
+        found = json.loads(path.read_bytes()[:1 << 20])
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def find(board: str, model_id: str, places: list[Path]) -> tuple[Path, dict[str, Any]]:
