@@ -43,7 +43,7 @@ def block_ram(width: int, depth: int) -> tuple[int, int]:
     return bits, min(-(-width // port) * -(-depth // deep) for deep, port in BRAM18_PORTS.items())
 
 
-def _tree(terms: int, bits: int, every: int = 2) -> tuple[int, int]:
+def _tree(terms: int, bits: int, every: int = 1) -> tuple[int, int]:
     """(bits of the adders after the first level, bits of the registers) of an adder tree; the first level goes with the terms."""
     adders, registers, count, width = 0, 0, terms, bits
     levels = (terms - 1).bit_length()
@@ -55,12 +55,12 @@ def _tree(terms: int, bits: int, every: int = 2) -> tuple[int, int]:
 
 
 def _rom(width: int, depth: int) -> tuple[float, float]:
-    """(LUTs, registers) of a memory of constants in logic: a LUT6 holds 64 bits; of a short one, equal columns are made once."""
+    """(LUTs, registers) of a memory of constants in logic, as yosys makes them; of a short one, equal columns are made once."""
     if depth == 1:
         return 0, 0
     if depth > 64:
-        return width * (depth / 64) * (1 + 0.1 * depth / 64), width
-    share = next(value for limit, value in ((2, 0.2), (4, 0.4), (8, 0.55), (16, 0.7), (32, 0.9), (64, 1.0)) if depth <= limit)
+        return width * 3.2 * depth / 64, width
+    share = next(value for limit, value in ((2, 0.2), (4, 0.4), (8, 0.55), (16, 0.7), (32, 1.4), (64, 2.8)) if depth <= limit)
     return min(width * share, 2.0**depth), min(width, 2.0**depth)
 
 

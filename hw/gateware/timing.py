@@ -13,7 +13,7 @@ from gateware.rtl.plan import CorePlan, LayerPlan
 from gateware.rtl.verilog import adder_graph
 from modelkit.ternary.layers import MaxPool
 
-EVERY = 2
+EVERY = 1
 """Levels of adders between registers."""
 
 

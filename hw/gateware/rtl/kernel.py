@@ -1,4 +1,4 @@
-"""A layer's sums as a graph of adders made for its weights: shared pairs first, then trees, a register every few levels.
+"""A layer's sums as a graph of adders made for its weights: shared pairs first, then trees, a register after each level.
 
 Sharing: the pair of terms (a + b or a - b) that most outputs have in common becomes a node of its own, again and again until none is
 shared (Hartley, "Subexpression sharing in filters using canonic signed digit multipliers", IEEE TCAS-II 1996; here digits are -1, 0, +1).
@@ -121,7 +121,7 @@ def graph_of(weights: np.ndarray, start: np.ndarray, input_max: int) -> Graph:
     return graph
 
 
-def verilog(graph: Graph, name: str, inputs: int, bits: int, every: int = 2) -> tuple[str, int]:
+def verilog(graph: Graph, name: str, inputs: int, bits: int, every: int = 1) -> tuple[str, int]:
     """(module `name`, its latency in enabled edges): x, `inputs` numbers of `bits` bits, to the sums, sign-extended to equal widths.
 
     A node at level l is computed in stage ceil(l / every) from nodes of that stage or registers of the stage before.

@@ -1,8 +1,9 @@
 // Sum of N unsigned numbers of W bits: sum has W + clog2(N) bits and belongs to the input of LATENCY enabled edges before.
 //
 // A register after every EVERY levels, counted from the last: LATENCY = ceil(clog2(N) / EVERY), 0 for N = 1. en = 0 holds everything.
+// EVERY = 1 is also the smallest: yosys turns adders that follow each other without a register into carry-save adders, of more LUTs.
 module adder_tree #(
-    parameter N = 2, parameter W = 4, parameter EVERY = 2
+    parameter N = 2, parameter W = 4, parameter EVERY = 1
 ) (
     input clk, input en, input [N*W-1:0] terms, output [W+$clog2(N)-1:0] sum
 );

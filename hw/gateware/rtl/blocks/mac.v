@@ -11,7 +11,7 @@
 module mac #(
     parameter BITS = 4, parameter SIMD = 1, parameter PE = 1, parameter SF = 1, parameter NF = 1, parameter SPREAD = 0, parameter UNIT = 0,
     parameter ACC = 12, parameter OUT = 4, parameter SIGNED = 0, parameter SMIN = 0, parameter SB = 1, parameter SPAN = 1,
-    parameter EVERY = 2, parameter BLOCK = 0, parameter WEIGHTS = "", parameter BIASES = ""
+    parameter EVERY = 1, parameter BLOCK = 0, parameter WEIGHTS = "", parameter BIASES = ""
 ) (
     input clk, input rst,
     input [SIMD*BITS-1:0] s_data, input s_valid, output s_ready,
