@@ -1,9 +1,9 @@
 """Fit the cost model to yosys: single layers of many kinds and foldings are synthesised, and `costs.json` is written anew.
 
-    python -m gateware.calibrate --work DIR [--batches 12] [--check]
+    python -m gateware.calibrate --work DIR [--batches 12] [--check] [GENERATED ...]
 
 `DIR`/measured.json keeps what was synthesised; a run that was stopped goes on. `--check` fits on a half of the layers and says how far
-the other half is off.
+the other half is off. Layers of generated directories that `edgert hw report` has measured count too, ten times: they are what matters.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import attrs
 import numpy as np
 
 from gateware import costs
-from gateware.rtl.plan import Choice, LayerPlan, layer_plan
+from gateware.generate import read
+from gateware.rtl.plan import Choice, LayerPlan, layer_plan, plan
 from gateware.rtl.verilog import BLOCKS, layer_memories, layer_module
 from gateware.synthesis import synthesise
+from modelkit.ternary import npz
 from modelkit.ternary.layers import AvgPool, Conv, Dense, Depthwise, Layer, MaxPool
 
 
@@ -110,6 +112,18 @@ def measure(directory: Path, plans: list[LayerPlan]) -> list[dict[str, Any]]:
     return [{"what": costs.describe(plan), "features": costs.features(plan), "use": attrs.asdict(uses[plan.name])} for plan in plans]
 
 
+def measured_core(directory: Path) -> list[dict[str, Any]]:
+    """The rows of a generated directory with its `utilisation.json`."""
+    build, used = read(directory), json.loads((directory / "utilisation.json").read_text())
+    if used["sources"] != build["sources"]:
+        raise SystemExit(f"{directory} was generated anew since it was measured; run: edgert hw report {directory}")
+    choices = [
+        Choice(**{name: entry[name] for name in ("pe", "simd", "build", "weights_block", "buffer_block")}) for entry in build["layers"]
+    ]
+    layers = plan(npz.load(directory / "mandatory.npz"), choices).layers
+    return [{"what": costs.describe(layer), "features": costs.features(layer), "use": used["modules"][layer.name]} for layer in layers]
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -117,6 +131,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--size", type=int, default=8)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("generated", nargs="*", type=Path)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     store = options.work / "measured.json"
@@ -134,8 +149,9 @@ def main() -> None:
         fitted = costs.fit([row for i, row in enumerate(measured) if i % 2])
         costs.judge([row for i, row in enumerate(measured) if not i % 2], fitted)
         return
-    fitted = costs.fit(measured)
-    costs.judge(measured, fitted)
+    cores = [row for directory in options.generated for row in measured_core(directory)]
+    fitted = costs.fit(measured + 10 * cores)
+    costs.judge(measured + cores, fitted)
     costs.FITTED.write_text(json.dumps(fitted, indent=1) + "\n")
 
 

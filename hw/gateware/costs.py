@@ -193,7 +193,7 @@ PRIOR = {
 """What the blocks' logic gives on paper: the fit starts from these and leaves them only as far as the measurements demand."""
 
 
-def fit(rows: list[dict[str, Any]], firm: float = 0.1) -> dict[str, float]:
+def fit(rows: list[dict[str, Any]], firm: float = 0.3) -> dict[str, float]:
     """Weights of the features that are least wrong in proportion: non-negative least squares, drawn to `PRIOR` (ridge `firm`)."""
     fitted: dict[str, float] = {}
     for resource in ("lut", "ff"):
