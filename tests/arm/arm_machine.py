@@ -33,11 +33,11 @@ class ArmMachine(other_machine.Loopback):
         self.flags = ["--port", str(self.target.port), "-i", str(self.target.identity),
                       *(part for option in self.target.options for part in ("-o", option))]
 
-    def inside_run(self, *command, cpu=None, check=True):
+    def inside_run(self, *command, cpu=None, check=True, limit_s=TIMEOUT_S):
         """Run a command in the root, without ssh."""
         environment = {**self.inside, **({"QEMU_CPU": cpu} if cpu else {})}
         done = subprocess.run(["chroot", str(self.root), "/bin/bash", "-c", 'cd; exec "$@"', "bash", *command], env=environment,
-                              capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+                              capture_output=True, text=True, check=False, timeout=limit_s)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 

@@ -53,7 +53,7 @@ def test_a_run_from_here_brings_its_record_back(deployed, tmp_path):
 
 def test_the_whole_demonstration_runs_there(deployed):
     machine, _ = deployed
-    machine.edgert("demo", "--quick", "--out", "/root/demo")
+    machine.edgert("demo", "--quick", "--out", "/root/demo", limit_s=1500)
     page = (machine.root / "root/demo/report.html").read_text()
     assert "aarch64" in page and page.rstrip().endswith("</html>") and "monolithic" in page
     assert len(list((machine.root / "root/demo").glob("*.db"))) == 12
