@@ -115,10 +115,8 @@ def make_bundle(dataset, settings, out_dir, *, name, version="1", seed=0, seeds=
                 else:
                     {"mandatory": run.mandatory, "rival": run.rival}[kind](int(number))
             return out
-        rivals = []
-        for s in range(seed, seed + seeds):
-            out.networks.append((s, *run.mandatory(s)))
-            rivals.append((s, *run.rival(s)))
+        out.networks = [(s, *run.mandatory(s)) for s in range(seed, seed + seeds)]
+        rivals = [(s, *run.rival(s)) for s in range(seed, seed + max(seeds, settings.stages))]
         best = max(out.networks, key=lambda entry: entry[2][1])
         out.notes["mandatory_seed"], out.network = best[0], best[1]
         out.notes["variants"] = _variants(run)
@@ -185,7 +183,7 @@ def _against_rivals(run, rivals):
     """Each seed's integer network against the float rival of the same seed, on the test pictures, paired."""
     frames, labels = run.dataset.test_frames, run.dataset.test_labels
     rows = []
-    for (seed, network, _), (_, net, score) in zip(run.out.networks, rivals, strict=True):
+    for (seed, network, _), (_, net, score) in zip(run.out.networks, rivals, strict=False):
         ours = run.work.step(f"test-{seed}", [network.model_id], lambda say, network=network: {
             "logits": classify.mandatory_logits(network, frames)
         })["logits"].argmax(axis=1) == labels  # fmt: skip
