@@ -19,6 +19,9 @@ is the same, and a recorded run fed back gives the same actions. Three rules hol
 3. An answer is published at `deadline - guard` with what is done by then, or sooner when nothing more will be done for it:
    all stages done, none wanted, or the next one no longer fits.
    A result that comes later is discarded and counted, and is never a miss; a miss is no answer by the deadline.
+
+Beside this file: `model.py` has streams, jobs, events and actions; `resources.py` units and the mandatory queue; `refinement.py` the
+slack test; `outlook.py` what policies may ask; `guest.py` how they are asked.
 """
 
 from __future__ import annotations

@@ -219,3 +219,5 @@ def test_what_is_wrong_with_the_set_up_is_said() -> None:
     e.step(5)
     with pytest.raises(ValueError, match="went back"):
         e.step(4)
+    with pytest.raises(ValueError, match="'begun'"):
+        e.step(5, [Event("begun", 5, resource="cpu", unit=0)])
