@@ -18,7 +18,8 @@ import numpy as np
 
 from gateware import costs
 from gateware.generate import read
-from gateware.rtl.plan import Choice, LayerPlan, layer_plan, plan
+from gateware.rtl.plan import Choice, LayerPlan, layer_plan
+from gateware.rtl.plan import plan as core_plan
 from gateware.rtl.verilog import BLOCKS, layer_memories, layer_module
 from gateware.synthesis import synthesise
 from modelkit.ternary import npz
@@ -120,7 +121,7 @@ def measured_core(directory: Path) -> list[dict[str, Any]]:
     choices = [
         Choice(**{name: entry[name] for name in ("pe", "simd", "build", "weights_block", "buffer_block")}) for entry in build["layers"]
     ]
-    layers = plan(npz.load(directory / "mandatory.npz"), choices).layers
+    layers = core_plan(npz.load(directory / "mandatory.npz"), choices).layers
     return [{"what": costs.describe(layer), "features": costs.features(layer), "use": used["modules"][layer.name]} for layer in layers]
 
 
