@@ -1,7 +1,7 @@
 """Checks a simulation from its log, by what `docs/architecture.md` and the docstrings of engine and policies say, not by the code.
 
-    seen = watch(policy)                     # before simulate(..., policy, log=log)
-    check(world, seen, result, log)          # AssertionError, naming the rule, where one is broken
+    asked = watch(policy)                    # before simulate(..., policy, log=log)
+    model = check(world, asked, result, log) # AssertionError, naming the rule, where one is broken
 
 The log is gone through step by step beside a model of its own (`schedule_model.py`): which frame has which stages done, what runs where
 since when, which units are gone, and what the window of the last 64 durations of each stage says.
@@ -23,8 +23,8 @@ __all__ = ["check", "watch"]
 UNLIMITED = 1 << 62
 
 
-def check(world: World, asked: list[Asked], result: Simulation, log: Log) -> Counter[str]:
-    """Everything; returns how often what was met."""
+def check(world: World, asked: list[Asked], result: Simulation, log: Log) -> Model:
+    """Everything; what the model knows at the end: how often what was `met`, and the `windows` of durations."""
     model = Model(world, asked, result)
     assert all(a < b for (a, _, _), (b, _, _) in zip(log.steps, log.steps[1:])), "time stood still or went back"
     for now, events, actions in log.steps:
@@ -34,7 +34,7 @@ def check(world: World, asked: list[Asked], result: Simulation, log: Log) -> Cou
     assert bool(result.policy_fault) == bool(asked and asked[-1].bad), "a fault of the policy is not reported, or one that it did not make"
     assert not any(call.bad for call in asked[:-1]), "a policy is asked after its first fault"
     check_rows(world, result, model)
-    return model.met
+    return model
 
 
 class Model:
@@ -67,6 +67,7 @@ class Model:
         self.ended: set[int] = set()  # frames of which a stage ended, or that were seen, in this step
         self.wanted: set[int] = set()  # of those, what the policy said of them
         self.unwanted: set[int] = set()
+        self.kept: set[int] = set()  # frames that a policy which does not split goes on with, in this step
         self.before: dict[str, dict[str, int]] = {}  # {resource: quantiles before frames were just found to be too late there}
         self.declined: set[str] = set()  # resources of which the policy, asked last in this step, left a unit idle
 
@@ -75,7 +76,7 @@ class Model:
     def step(self, now: int, events: list[Event], actions: list[Action]) -> None:
         """What happened, then what the policy was asked and what was done, in order."""
         self.now, self.before, self.declined = now, {}, set()
-        self.ended, self.wanted, self.unwanted = set(), set(), set()
+        self.ended, self.wanted, self.unwanted, self.kept = set(), set(), set(), set()
         for event in events:
             getattr(self, event.kind)(event)
         for place in range(len(actions) + 1):
@@ -192,6 +193,7 @@ class Model:
             assert not self.splits and frame.waits and self.room(frame.stage), "asked whether to go on with what does not start"
             if call.said or call.bad:
                 assert action and (action.kind, action.job) == ("start", frame.id), "a frame is kept and not started"
+                self.kept.add(frame.id)
             else:
                 frame.out = True
                 self.doubt(frame, [frame.stream.stages[i] for i in frame.required[frame.done:]])
@@ -239,6 +241,8 @@ class Model:
         if not frame.answered:
             assert action.stage == frame.next, "a stage before its predecessor"
             assert not frame.out, "a frame that was given up goes on"
+            assert self.splits or self.fault or frame.id in self.kept, "not asked whether to go on"
+            self.kept.discard(frame.id)
             ahead = [other for other in self.frames if other.waits and other.stage.resource == action.resource and self.room(other.stage)
                      and self.urgency(other)[:2] < self.urgency(frame)[:2]]
             assert not ahead, "a mandatory stage before one that comes before it"

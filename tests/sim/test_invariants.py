@@ -107,7 +107,7 @@ def watched(made: World) -> tuple[Simulation, Counter[str]]:
     policy, log = made.policy(), Log()
     asked = watch(policy)
     result = simulate(made.scenario, policy, made.seed, made.frames, log=log, faults=made.faults, options=made.options)
-    met = check(made, asked, result, log)
+    model = check(made, asked, result, log)
     fresh = made.policy()
     fresh.oracle = policy.oracle
     engine = Engine(made.scenario.streams, made.scenario.resources, fresh, made.scenario.guard_ns, **settings_of(made))
@@ -115,7 +115,9 @@ def watched(made: World) -> tuple[Simulation, Counter[str]]:
         assert engine.step(now, events) == actions, f"replayed, the step at {now} ns is another"
     assert not engine.jobs and not engine.stale and engine.discarded == result.discarded
     assert bool(engine.policy_fault) == bool(result.policy_fault)
-    return result, met
+    windows = {name: (window.high, window.median) for name, window in model.windows.items()}
+    assert {name: (found.value_ns, found.median_ns) for name, found in engine.estimates.items()} == windows, "estimates of other durations"
+    return result, model.met
 
 
 def same_without_rows(made: World, full: Simulation) -> None:

@@ -185,7 +185,7 @@ TAMPERED = {
 @pytest.mark.parametrize("what", TAMPERED)
 def test_what_is_wrong_with_a_log_is_named(what: str) -> None:
     made, asked, result, log = seen(two_cameras())
-    assert check(made, asked, result, log)["publish"] == 3
+    assert check(made, asked, result, log).met["publish"] == 3
     tamper, message = TAMPERED[what]
     tamper(result, log)
     with pytest.raises(AssertionError, match=message):
