@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from imprecise.draws import Empirical
+from imprecise.durations import SlidingQuantile
+from imprecise.engine import Engine
 from imprecise.model import Curve, Job, Reward, Stage, Stream
 from imprecise.policies.base import Policy
 from imprecise.policies.priced_density import PricedDensity
@@ -75,16 +77,16 @@ def test_the_choices_are_those_of_the_plain_rule(load_, rate):
     np.testing.assert_allclose(plain[:, 2], ours[:, 2], rtol=1e-9)
 
 
-class World:
-    """What the policy asks of an engine."""
-
-    def __init__(self, now_ns, **times):
-        from imprecise.durations import SlidingQuantile
-        self.now_ns, self.estimates = now_ns, {}
-        for name, values in times.items():
-            self.estimates[name] = SlidingQuantile(values[0], 0.05, len(values))
-            for value in values:
-                self.estimates[name].add(value)
+def engine_with(now_ns, **times):
+    """An engine at a time, whose windows hold these durations of its stages."""
+    stages = (Stage("m", "fpga", True, MS), *(Stage(name, "cpu", False, MS) for name in times))
+    engine = Engine([Stream("c", 33 * MS, 33 * MS, stages)], {"fpga": 1, "cpu": 1}, PricedDensity())
+    engine.now_ns = now_ns
+    for name, values in times.items():
+        engine.estimates[name] = SlidingQuantile(values[0], 0.05, len(values))
+        for value in values:
+            engine.estimates[name].add(value)
+    return engine
 
 
 def job(id, gain, deadline_ms=33, stage="s"):
@@ -99,14 +101,14 @@ def job(id, gain, deadline_ms=33, stage="s"):
 
 def test_a_likely_gain_goes_before_a_larger_one_with_little_chance():
     policy = PricedDensity()
-    world = World(23 * MS, short=[8 * MS] * 10, long=[8 * MS] + [20 * MS] * 9)  # 10 ms are left
+    world = engine_with(23 * MS, short=[8 * MS] * 10, long=[8 * MS] + [20 * MS] * 9)  # 10 ms are left
     assert policy.pick([job(0, 0.3, stage="long"), job(1, 0.1, stage="short")], world).id == 1
     assert policy.pick([job(0, 0.3, stage="long")], world).id == 0  # a chance of 1 in 10 is better than none
 
 
 def test_the_unit_is_kept_where_time_is_worth_more_than_the_gain():
     policy = PricedDensity(rate=0.5)
-    world = World(0, s=[10 * MS] * 8)
+    world = engine_with(0, s=[10 * MS] * 8)
     policy.closed(job(9, 0.4), world)
     assert policy.price == pytest.approx(0.5 * 0.4 / (10 * MS))
     assert policy.pick([job(0, 0.19)], world) is None and policy.pick([job(0, 0.21)], world).id == 0

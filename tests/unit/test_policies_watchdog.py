@@ -15,7 +15,7 @@ import pytest
 
 from imprecise import policies, watchdog
 from imprecise.engine import Engine
-from imprecise.model import Event, Stage, Stream
+from imprecise.model import Event, Job, Stage, Stream
 from imprecise.policies.base import Policy
 from imprecise.scenario import load
 from imprecise.simulator import simulate
@@ -171,7 +171,7 @@ class ChoosesNonsense(First):
 
 class ChoosesForgery(First):
     def pick(self, ready, engine):
-        ready.append(object.__new__(type(ready[0])))
+        ready.append(Job.__new__(Job))
         ready[-1].id, ready[-1].options = 77, ()
         return ready[-1]
 
