@@ -171,8 +171,7 @@ class ChoosesNonsense(First):
 
 class ChoosesForgery(First):
     def pick(self, ready, engine):
-        ready.append(Job.__new__(Job))
-        ready[-1].id, ready[-1].options = 77, ()
+        ready.append(Job(77, 0, ready[0].stream, 0, 0, 0, (0,)))
         return ready[-1]
 
 
