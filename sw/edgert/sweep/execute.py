@@ -274,7 +274,8 @@ def _loky_cells(jobs: int) -> _Compute:
 
     def some(cells: Sequence[_Work]) -> Generator[_Done, None, None]:
         parallel = joblib.Parallel(batch_size=1, return_as="generator_unordered")
-        outcomes = parallel(joblib.delayed(compute_one)(work) for work in cells)
+        with _children_without_ctrl_c():  # the workers begin here; `serve` may come too late to tell them
+            outcomes = parallel(joblib.delayed(compute_one)(work) for work in cells)
         try:
             yield from outcomes
         finally:
