@@ -79,6 +79,11 @@ class Window:
         """The middle one."""
         return sorted(self.last)[WINDOW // 2]
 
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        return sum(self.last) / WINDOW
+
     def doubt(self) -> None:
         """The median stands in for the largest, as the latest one."""
         median = self.median
