@@ -29,8 +29,11 @@ test-sim: $(TEST_ENV)/ready
 	$(TEST_ENV)/bin/python $(PIP) -e '.[oracle]'
 	$(TEST_ENV)/bin/python -m pytest --no-skips $(SPREAD) -m slow tests/unit tests/sim tests/fault
 
+COMPILED_TESTS := tests/compiled tests/sim $(wildcard tests/unit/test_policies*.py) \
+                  $(patsubst %,tests/unit/test_%.py,engine record report summary json)
 test-compiled: $(COMPILED_ENV)/ready
-	$(COMPILED_ENV)/bin/python -m pytest --no-skips $(SPREAD) tests/compiled tests/sim tests/unit/test_engine.py tests/unit/test_policies*.py
+	$(COMPILED_ENV)/bin/python -m pytest --no-skips $(SPREAD) $(COMPILED_TESTS)
+	$(COMPILED_ENV)/bin/python -m pytest --no-skips tests/fault/test_policy_faults.py
 	$(COMPILED_ENV)/bin/python tests/bench/compiled.py
 	$(COMPILED_ENV)/bin/python tests/bench/streaming.py
 

@@ -1,5 +1,6 @@
 """Run records of small scenarios, hand-made so that what binds a frame is known; written as `edgert simulate --record` does."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from edgert.executive.reproduce import describe
@@ -48,7 +49,7 @@ def record(path: Path, scenario, policy="fifo-gated", frames=8, faults=(), optio
     log, given = Log(), {"blocking_ns": scenario.blocking_ns, **(options or {})}
     result = simulate(scenario, policy, seed, frames, log=log, faults=faults, options=given)
     streams = [{"name": s.name, "source": "made up", "period_ns": s.period_ns, "deadline_ns": s.deadline_ns, "jitter_ns": s.jitter_ns,
-                "weight": s.weight, "stages": [dict(vars(stage)) for stage in s.stages]} for s in scenario.streams]
+                "weight": s.weight, "stages": [asdict(stage) for stage in s.stages]} for s in scenario.streams]
     with RecordWriter(path) as writer:
         values = {"kind": "simulated", "edgert": "test", "policy": policy, "seed": seed, "guard_ns": scenario.guard_ns,
                   "resources": dict(scenario.resources), "streams": streams, "accelerator": "simulated", "emulated": False, "load": 0.0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import json
 import sqlite3
+from dataclasses import asdict
 
 import numpy as np
 
@@ -130,7 +131,7 @@ def make(path, policy="monolithic", streams=4, period_ns=33 * MS, deadline_ns=33
         "resources": {"fpga": 1, "cpu": 1}, "admission": {"answer": "Certificate", "text": "proven in time"},
         "machine": {"cpu": "test"}, "started_utc": "2026-01-01T00:00:00Z", "finished": True,
         "streams": [{"name": s.name, "source": "dataset:toy", "period_ns": period_ns, "deadline_ns": deadline_ns, "jitter_ns": 0,
-                     "weight": 1.0, "stages": [vars(stage) for stage in STAGES]} for s in declared], **(meta or {})}
+                     "weight": 1.0, "stages": [asdict(stage) for stage in STAGES]} for s in declared], **(meta or {})}
     db.executemany("insert into meta values (?,?)", [(k, json.dumps(v)) for k, v in content.items() if v is not None])
     db.execute("insert into assumptions values ('wakeup', 'wake-ups are at most 2 ms late', 2000000, 1000, ?, ?)",
                (1 if stall else 0, stall[1] if stall else 300_000))

@@ -22,11 +22,15 @@ def plain(tmp_path_factory):
     return digests.source_only(tmp_path_factory.mktemp("plain"))
 
 
+def environment(path=None):
+    """One in which `path` is searched before all that is installed."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | ({"PYTHONPATH": str(path)} if path else {})
+
+
 def found(what, one, two, path=None):
-    """What `tests/digests.py` says, in a process of its own, with `path` before all that is installed."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | ({"PYTHONPATH": str(path)} if path else {})
-    done = subprocess.run([sys.executable, ROOT / "tests" / "digests.py", what, str(one), str(two)], cwd=ROOT / "tests", env=environment,
-                          capture_output=True, text=True, check=False)
+    """What `tests/digests.py` says, in a process of its own."""
+    done = subprocess.run([sys.executable, ROOT / "tests" / "digests.py", what, str(one), str(two)], cwd=ROOT / "tests",
+                          env=environment(path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -52,3 +56,14 @@ def test_random_worlds_with_faults_and_hostile_policies_give_the_same_records(pl
     here, there = (found("random", 0, WORLDS, path)["digests"] for path in (None, plain))
     assert len(set(here.values())) == len(here) == WORLDS
     assert here == there
+
+
+def test_a_live_run_of_compiled_code_replays_action_for_action_in_its_source(plain, tmp_path):
+    record = tmp_path / "live.db"
+    run = [sys.executable, "-m", "edgert.cli", "run", "fashion", "--best-effort", "--duration", "2s", "--record", record]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment())
+    assert done.returncode == 0, done.stderr
+    for path in (None, plain):
+        replay = [sys.executable, "-m", "edgert.cli", "replay", record]
+        done = subprocess.run(replay, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment(path))
+        assert done.returncode == 0 and "the same, action for action" in done.stdout, done.stdout + done.stderr
