@@ -32,7 +32,7 @@ from random_worlds import World, another, chance, provable, world
 from schedule_check import check, watch
 
 EXAMPLES = {  # property: worlds in `make test`, and more in `make test-sim`
-    "schedules": (160, 5000),
+    "schedules": (160, 8000),
     "certificates": (50, 2000),
     "sets": (60, 1000),
     "bounds": (40, 1500),
