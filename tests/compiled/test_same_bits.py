@@ -67,3 +67,13 @@ def test_a_live_run_of_compiled_code_replays_action_for_action_in_its_source(pla
         replay = [sys.executable, "-m", "edgert.cli", "replay", record]
         done = subprocess.run(replay, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment(path))
         assert done.returncode == 0 and "the same, action for action" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_digests_see_another_unit_taken_and_another_counter(tmp_path):
+    """Else equal digests would say little."""
+    for file, old, new in (("resources.py", "free.pop(0)", "free.pop()"), ("simulator.py", "steps += 1", "steps += 2")):
+        changed = digests.source_only(tmp_path / file) / "imprecise" / file
+        assert old in changed.read_text()
+        changed.write_text(changed.read_text().replace(old, new))
+        here, there = (found("random", 0, 20, path)["digests"] for path in (None, tmp_path / file))
+        assert here != there
