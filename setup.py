@@ -1,6 +1,6 @@
 """Compiles the scheduler's inner loop from its own source with mypyc where EDGERT_COMPILE=1 is set; plain Python otherwise.
 
-    EDGERT_COMPILE=1 pip install .          # needs a C compiler; results are the same bit for bit, in a third of the time
+    EDGERT_COMPILE=1 pip install .          # needs a C compiler; results are the same bit for bit, in about half the time
 
 Everything else about the distribution is in `pyproject.toml`.
 """
