@@ -31,8 +31,8 @@ def layer_entry(folding: Folding, index: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _rounded(cost: object) -> dict[str, int]:
-    return {name: round(value) for name, value in attrs.asdict(cost).items()}  # type: ignore[arg-type]
+def _rounded(cost: Any) -> dict[str, int]:
+    return {name: round(value) for name, value in attrs.asdict(cost).items()}
 
 
 def describe(folding: Folding, board: str, clock_hz: int, files: dict[str, bytes]) -> dict[str, Any]:

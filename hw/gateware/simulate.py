@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -208,11 +209,11 @@ class Bench:
         self.close()
 
 
-def answers(bench: Bench, network: Network, frames: np.ndarray, limit: int = 1 << 40, **options: float) -> tuple[np.ndarray, Traffic]:
+def answers(bench: Bench, network: Network, frames: np.ndarray, limit: int = 1 << 40, **options: Any) -> tuple[np.ndarray, Traffic]:
     """(logits int8 [n, classes], traffic) of frames through the core; SimulationError where an answer is missing, extra or misframed."""
     beats, lasts = frame_beats(frames)
     each = -(-network.classes // 4)
-    traffic = bench.run(beats, lasts, each * len(frames), max_cycles=limit, **options)  # type: ignore[arg-type]
+    traffic = bench.run(beats, lasts, each * len(frames), max_cycles=limit, **options)
     if len(traffic.beats) != each * len(frames):
         raise SimulationError(
             f"{len(traffic.beats)} answer beats of {len(frames)} frames, expected {each * len(frames)}, after {traffic.cycles} cycles"

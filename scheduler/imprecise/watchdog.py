@@ -85,21 +85,23 @@ class Watched(Policy):
 
     def wants(self, job: Job, engine: Engine) -> bool:
         """What the policy says."""
-        return self._ask("wants", self._wants, bool, job, engine)  # type: ignore[no-any-return]
+        answer: bool = self._ask("wants", self._wants, bool, job, engine)
+        return answer
 
     def keeps(self, job: Job, engine: Engine) -> bool:
         """What the policy says."""
-        return self._ask("keeps", self._keeps, bool, job, engine)  # type: ignore[no-any-return]
+        answer: bool = self._ask("keeps", self._keeps, bool, job, engine)
+        return answer
 
     def pick(self, ready: Sequence[Job], engine: Engine) -> Choice:
         """What the policy says, where it is ready."""
-        choice = self._ask("pick", self._picks, None, list(ready), engine)
+        choice: Choice = self._ask("pick", self._picks, None, list(ready), engine)
         if choice is None:
             return None
         job, index = choice if type(choice) is tuple and len(choice) == 2 else (choice, None)
         for other in ready:
             if other is job and (index is None or (type(index) is int and index in other.options)):
-                return choice  # type: ignore[no-any-return]
+                return choice
         named = f"job {job.id}" if type(job) is Job else f"a value of type {type(job).__name__}"
         stage = "" if index is None else f", stage {index}" if type(index) is int else ", no stage"
         raise self._fault("pick", f"chose {named}{stage}, which is not ready")

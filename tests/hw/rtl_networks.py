@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,13 +83,13 @@ def _numbers(rng: np.random.Generator, shape: tuple[int, ...], taps: int, input_
     return parameters(rng, shape, taps, (1 << input_bits) - 1, (1 << bits) - 1)
 
 
-def _conv(rng: np.random.Generator, kernel: int, cin: int, cout: int, input_bits: int, bits: int, **geometry: object) -> Conv:
+def _conv(rng: np.random.Generator, kernel: int, cin: int, cout: int, input_bits: int, bits: int, **geometry: Any) -> Conv:
     numbers = _numbers(rng, (kernel, kernel, cin, cout), kernel**2 * cin, input_bits, bits)
-    return Conv(**numbers, bits=bits, **geometry)  # type: ignore[arg-type]
+    return Conv(**numbers, bits=bits, **geometry)
 
 
-def _depthwise(rng: np.random.Generator, kernel: int, channels: int, input_bits: int, bits: int, **geometry: object) -> Depthwise:
-    return Depthwise(**_numbers(rng, (kernel, kernel, channels), kernel**2, input_bits, bits), bits=bits, **geometry)  # type: ignore[arg-type]
+def _depthwise(rng: np.random.Generator, kernel: int, channels: int, input_bits: int, bits: int, **geometry: Any) -> Depthwise:
+    return Depthwise(**_numbers(rng, (kernel, kernel, channels), kernel**2, input_bits, bits), bits=bits, **geometry)
 
 
 def _dense(rng: np.random.Generator, inputs: int, outputs: int, input_bits: int, bits: int | None = None) -> Dense:

@@ -87,7 +87,8 @@ class LayerPlan:
     @property
     def out_image(self) -> tuple[int, int, int]:
         """(h, w, c) of the output."""
-        return (1, 1, self.out_shape[0]) if len(self.out_shape) == 1 else self.out_shape  # type: ignore[return-value]
+        height, width, channels = self.out_shape if len(self.out_shape) == 3 else (1, 1, *self.out_shape)
+        return height, width, channels
 
     @property
     def signed(self) -> bool:
@@ -244,7 +245,7 @@ def layer_plan(
         numbers = average_table(layer, input_max) if isinstance(layer, AvgPool) else table(layer, input_max)
     widths = widths or (numbers.widths if numbers is not None else None)
     out_shape = layer.output_shape(shape)
-    made = LayerPlan(index, layer, image, out_shape, input_max.bit_length(), out_bits, input_max, choice, numbers, widths)  # type: ignore[arg-type]
+    made = LayerPlan(index, layer, image, out_shape, input_max.bit_length(), out_bits, input_max, choice, numbers, widths)
     made.check()
     return made
 

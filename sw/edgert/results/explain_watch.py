@@ -199,10 +199,10 @@ class _Watcher:
         self.attached = True
         policy: Any = self.engine.policy
         self.engine.guest.policy = _Listener(policy, self)
-        plan = getattr(policy, "plan", None)
+        plan: Any = getattr(policy, "plan", None)
 
         def watched_plan(*given: Any, **named: Any) -> Any:
-            found = plan(*given, **named)  # type: ignore[misc]
+            found = plan(*given, **named)
             self.planned = _plan(found)
             return found
 
